@@ -1,0 +1,210 @@
+"""The time embedding, and conditioners: extra inputs that join by channels or through the time embedding."""
+
+import math
+from typing import Annotated, Literal, final
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float, Num
+from pydantic import Field
+from torch import Tensor, nn
+
+from lavie.blocks.base import Conditioner, Conditioning, ConditionerSpec, Site
+from lavie.spec import Count, Width
+
+
+def sinusoidal_features(values: Num[Tensor, "b"], dim: int) -> Float[Tensor, "b d"]:
+    """Return [cos(v·ω), sin(v·ω)] with ω_k = 10000^(-2k/dim), cosines first, in float32 (arXiv 1706.03762, §3.5)."""
+    half = dim // 2
+    frequencies = torch.exp(-math.log(10000) / half * torch.arange(half, dtype=torch.float32, device=values.device))
+    angles = values.float()[:, None] * frequencies
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+@final
+class TimeEmbedding(nn.Module):
+    """Turn a timestep into an embedding: sinusoidal features, then two linear layers with a SiLU between."""
+
+    def __init__(self, dim: int, time_dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.expand = nn.Linear(dim, time_dim)
+        self.mix = nn.Linear(time_dim, time_dim)
+
+    def forward(self, timestep: Num[Tensor, "b"]) -> Float[Tensor, "b 1 e"]:
+        """Embed one timestep per sample, with an axis for frames."""
+        features = sinusoidal_features(timestep, self.dim).to(self.expand.weight.dtype)
+        return self.mix(F.silu(self.expand(features))).unsqueeze(1)
+
+
+def required(cond: Conditioning, name: str) -> Tensor:
+    """Return an input that a conditioner cannot do without.
+
+    Raises:
+        ValueError: naming the input and those that were given.
+    """
+    if name not in cond.inputs:
+        raise ValueError(f"the network needs the input {name!r}; given: {', '.join(cond.inputs) or 'none'}")
+    return cond.inputs[name]
+
+
+class EmbeddingConditioner(Conditioner):
+    """A conditioner that leaves the channels alone."""
+
+    @final
+    def concat(self, noisy: Float[Tensor, "b c f h w"], cond: Conditioning) -> Float[Tensor, "b c f h w"]:
+        """Return `noisy` as it is."""
+        return noisy
+
+
+@final
+class ConcatConditioner(Conditioner):
+    """Appends a tensor of the latent's size to the channels, after the noisy latent."""
+
+    def __init__(self, name: str, channels: int) -> None:
+        super().__init__()
+        self.name = name
+        self.extra_channels = channels
+
+    def concat(self, noisy: Float[Tensor, "b c f h w"], cond: Conditioning) -> Float[Tensor, "b out f h w"]:
+        """Return [noisy, input] along channels."""
+        return torch.cat((noisy, required(cond, self.name).to(noisy.dtype)), dim=1)
+
+    def embed(
+        self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int
+    ) -> Float[Tensor, "b s e"]:
+        """Leave the time embedding alone."""
+        return time_embed
+
+
+@final
+class NoiseLevelConditioner(EmbeddingConditioner):
+    """Adds a learned embedding of how much the low-resolution input was noised (arXiv 2106.15282, §4)."""
+
+    def __init__(self, time_dim: int, *, num_levels: int, max_level: int) -> None:
+        super().__init__()
+        self.max_level = max_level
+        self.table = nn.Embedding(num_levels, time_dim)
+
+    def embed(
+        self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int
+    ) -> Float[Tensor, "b s e"]:
+        """Add the row of each sample's noise level.
+
+        Raises:
+            ValueError: if a level is outside [0, max_level].
+        """
+        level = required(cond, "noise_level")
+        if not torch.jit.is_tracing() and level.device.type != "meta" and bool(((level < 0) | (level > self.max_level)).any()):
+            raise ValueError(f"noise_level must be in [0, {self.max_level}], got {level.tolist()}")
+        return time_embed + self.table(level).unsqueeze(1)
+
+
+@final
+class PooledTextConditioner(EmbeddingConditioner):
+    """Adds a projection of the mean text token, so that every residual block knows what is asked for."""
+
+    def __init__(self, context_dim: int, time_dim: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(context_dim, time_dim)
+        self.mix = nn.Linear(time_dim, time_dim)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
+
+    def embed(
+        self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int
+    ) -> Float[Tensor, "b s2 e"]:
+        """Add the pooled text of the video to its frames, and of each image to itself."""
+        pooled = self.mix(F.silu(self.expand(cond.context.mean(dim=-2))))
+        if pooled.ndim == 2:
+            return time_embed + pooled.unsqueeze(1)
+        video = pooled[:, :1].expand(-1, num_frames - cond.num_images, -1)
+        return time_embed + torch.cat((video, pooled[:, 1:]), dim=1)
+
+
+@final
+class FrameIndexConditioner(EmbeddingConditioner):
+    """Tells the frames of a video apart: mixes each frame's place in the video into its embedding.
+
+    Relative positions cannot: at high noise, all frames look alike to attention that only knows distances, and
+    "moving left" and "moving right" have the same answer. Images riding along get no place.
+    """
+
+    def __init__(self, time_dim: int, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.place = nn.Linear(dim, time_dim)
+        self.expand = nn.Linear(time_dim, time_dim)
+        self.mix = nn.Linear(time_dim, time_dim)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
+
+    def embed(
+        self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int
+    ) -> Float[Tensor, "b s2 e"]:
+        """Add a learned function of (embedding so far, frame index) to the embedding of every video frame."""
+        num_video = num_frames - cond.num_images
+        if num_video == 0:
+            return time_embed
+        frames = torch.arange(num_video, device=time_embed.device)
+        place = self.place(sinusoidal_features(frames, self.dim).to(time_embed.dtype))
+        video = time_embed if time_embed.shape[1] == 1 else time_embed[:, :num_video]
+        video = video + self.mix(F.silu(self.expand(F.silu(video + place))))
+        if cond.num_images == 0:
+            return video
+        images = time_embed if time_embed.shape[1] == 1 else time_embed[:, num_video:]
+        return torch.cat((video, images.expand(-1, cond.num_images, -1)), dim=1)
+
+
+@final
+class ConcatSpec(ConditionerSpec):
+    """Frames concatenated to the noisy latent along channels."""
+
+    type: Literal["concat"] = "concat"
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")] = "frames"
+    """Which input is concatenated: `frames` for key-frame latents, `low_res` for a low-resolution video."""
+    channels: Width = 4
+    """Channels of that input."""
+
+    def build(self, site: Site) -> ConcatConditioner:
+        """Build it; it has no parameters, but widens the network's first convolution."""
+        return ConcatConditioner(self.name, self.channels)
+
+
+@final
+class NoiseLevelSpec(ConditionerSpec):
+    """How much the low-resolution video was noised, as a learned embedding."""
+
+    type: Literal["noise_level"] = "noise_level"
+    num_levels: Count = 1000
+    """Rows of the table."""
+    max_level: Annotated[int, Field(ge=0, le=4096)] = 350
+    """Highest level that may be asked for."""
+
+    def build(self, site: Site) -> NoiseLevelConditioner:
+        """Build the table at the width of the time embedding."""
+        return NoiseLevelConditioner(site.time_dim, num_levels=self.num_levels, max_level=self.max_level)
+
+
+@final
+class PooledTextSpec(ConditionerSpec):
+    """The mean text token, added to the time embedding."""
+
+    type: Literal["pooled_text"] = "pooled_text"
+
+    def build(self, site: Site) -> PooledTextConditioner:
+        """Build it between the host's context and time widths."""
+        return PooledTextConditioner(site.context_dim, site.time_dim)
+
+
+@final
+class FrameIndexSpec(ConditionerSpec):
+    """Each frame's index in the video, mixed into its time embedding."""
+
+    type: Literal["frame_index"] = "frame_index"
+    dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2)] = 64
+    """Sinusoidal features of the index."""
+
+    def build(self, site: Site) -> FrameIndexConditioner:
+        """Build it at the width of the time embedding."""
+        return FrameIndexConditioner(site.time_dim, self.dim)

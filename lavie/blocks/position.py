@@ -1,0 +1,77 @@
+"""Positions along frames: rotary embedding."""
+
+from typing import Annotated, Literal, final
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from lavie.blocks.base import Position, PositionSpec, Site
+from lavie.spec import Positive
+
+
+def rotary_frequencies(dim: int, base: float = 10000.0) -> Float[Tensor, "half"]:
+    """Return base^(-2i/dim) for i = 0 … dim/2 - 1 (arXiv 2104.09864, eq. 15)."""
+    return base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+
+
+def rotate(x: Float[Tensor, "n k f d"], angles: Float[Tensor, "f half"]) -> Float[Tensor, "n k f d"]:
+    """Turn the first 2·half channels of every head, in interleaved pairs, by the angle of their frame.
+
+    (a, b) → (a·cos - b·sin, b·cos + a·sin) for channels 2i and 2i+1 (arXiv 2104.09864, eq. 34); the rest passes through.
+    """
+    turned, rest = x.split((2 * angles.shape[-1], x.shape[-1] - 2 * angles.shape[-1]), dim=-1)
+    pairs = rearrange(turned, "n k f (half two) -> n k f half two", two=2)
+    a, b = pairs.unbind(-1)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    turned = torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    return torch.cat((rearrange(turned, "n k f half two -> n k f (half two)"), rest), dim=-1)
+
+
+@final
+class RotaryEmbedding(Position):
+    """Rotary position embedding over frames (arXiv 2104.09864; in LaVie arXiv 2309.15103, §3.2).
+
+    Angles are computed in float32 whatever the dtype of the network; the official base script halves them too.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, dim: int, base: float) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", rotary_frequencies(dim, base).float(), persistent=False)
+
+    def forward(self, x: Float[Tensor, "n k f d"]) -> Float[Tensor, "n k f d"]:
+        """Rotate by frame index times frequency."""
+        frames = torch.arange(x.shape[2], device=x.device, dtype=torch.float32)
+        return rotate(x, torch.outer(frames, self.frequencies.float()))
+
+
+@final
+class RotarySpec(PositionSpec):
+    """Rotary position embedding: scores depend only on how far two frames are apart."""
+
+    type: Literal["rope"] = "rope"
+    dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2)] = 32
+    """Channels of each head that are rotated; the others pass through."""
+    base: Positive = 10000.0
+    """Wavelength of the slowest pair, in units of 2π frames."""
+
+    def build(self, site: Site) -> RotaryEmbedding:
+        """Build it; refuses heads narrower than `dim`."""
+        head_dim = site.channels // site.num_heads
+        if self.dim > head_dim:
+            raise ValueError(f"rope rotates {self.dim} channels but a head has {head_dim}; lower dim or num_heads")
+        return RotaryEmbedding(self.dim, self.base)
+
+
+@final
+class NoPositionSpec(PositionSpec):
+    """No positions: attention cannot tell the order of its tokens."""
+
+    type: Literal["none"] = "none"
+
+    def build(self, site: Site) -> None:
+        """Leave queries and keys as they are."""

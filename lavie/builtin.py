@@ -1,0 +1,36 @@
+"""lavie's own components, registered through the same hook as everybody else's; imported by name only."""
+
+from lavie.blocks import bias, conditioning, position, resnet, spatial, temporal, temporal_conv, unet
+from lavie.registry import hookimpl
+from lavie.spec import Spec
+
+
+@hookimpl
+def lavie_components() -> list[type[Spec]]:
+    """List every component that ships with lavie; a new one is one line here."""
+    return [
+        # temporal layers
+        temporal.NoTemporalSpec,
+        temporal.TemporalAttentionSpec,
+        temporal_conv.TemporalConvBlockSpec,
+        temporal_conv.SpatioTemporalBlockSpec,
+        # positions and biases of temporal attention
+        position.NoPositionSpec,
+        position.RotarySpec,
+        bias.NoBiasSpec,
+        bias.RelativeBiasSpec,
+        # spatial layers
+        spatial.SpatialAttentionSpec,
+        spatial.SparseCausalAttentionSpec,
+        spatial.TextAttentionSpec,
+        # residual blocks
+        resnet.InflatedResBlockSpec,
+        resnet.ModulatedResBlockSpec,
+        # conditioners
+        conditioning.ConcatSpec,
+        conditioning.NoiseLevelSpec,
+        conditioning.PooledTextSpec,
+        conditioning.FrameIndexSpec,
+        # denoisers
+        unet.UNetSpec,
+    ]
