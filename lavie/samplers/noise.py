@@ -1,0 +1,49 @@
+"""Noise that is a function of (seed, stage, purpose, step, frame) and of nothing else."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class NoiseSource:
+    """The noise of one video in one stage.
+
+    Every frame is drawn on the CPU, in float32, from a generator of its own. So a frame's noise does not depend on
+    the batch, the number of frames, the order of draws, the number of threads, the device or any global state.
+    """
+
+    seed: int
+    stage: str = "base"
+
+    def draw(self, purpose: str, step: int, shape: tuple[int, int, int, int]) -> Float[Tensor, "c f h w"]:
+        """Return a standard normal draw of shape (channels, frames, height, width)."""
+        channels, num_frames, height, width = shape
+        noise = torch.empty(shape, dtype=torch.float32, device="cpu")
+        for frame in range(num_frames):
+            generator = torch.Generator("cpu").manual_seed(self._frame_seed(purpose, step, frame))
+            size = (channels, height, width)
+            noise[:, frame] = torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
+        return noise
+
+    def _frame_seed(self, purpose: str, step: int, frame: int) -> int:
+        key = json.dumps([self.seed, self.stage, purpose, step, frame]).encode()
+        return int.from_bytes(blake2b(key, digest_size=8).digest(), "little") >> 1
+
+
+def batch_noise(
+    sources: Sequence[NoiseSource], purpose: str
+) -> Callable[[int, tuple[int, ...]], Float[Tensor, "b c f h w"]]:
+    """Return `noise(step, shape)` for a batch, sample i drawing from the i-th source."""
+
+    def noise(step: int, shape: tuple[int, ...]) -> Float[Tensor, "b c f h w"]:
+        batch, channels, num_frames, height, width = shape
+        assert batch == len(sources), f"a batch of {batch} for {len(sources)} noise sources"
+        return torch.stack([source.draw(purpose, step, (channels, num_frames, height, width)) for source in sources])
+
+    return noise

@@ -1,0 +1,123 @@
+"""What the network's output means: noise, velocity, the clean latent or the flow; pure functions for all of them.
+
+With y = α·latent + σ̂·noise as network input: `epsilon` is the noise (arXiv 2006.11239), `v_prediction` is
+α·noise - σ̂·latent (arXiv 2202.00512), `sample` is the latent, and `flow` is noise - latent (arXiv 2209.03003).
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from lavie.errors import Fault, SpecError
+from lavie.samplers.base import Denoise
+from lavie.samplers.schedule import RectifiedFlow, Schedule
+from lavie.spec import PredictionType
+
+C = TypeVar("C")
+
+
+def check_prediction(schedule: Schedule, prediction_type: PredictionType) -> None:
+    """Refuse a prediction type whose formula does not hold for the way the schedule mixes signal and noise.
+
+    Raises:
+        SpecError: with the reason and what fits.
+    """
+    is_flow = isinstance(schedule, RectifiedFlow)
+    if is_flow and prediction_type in ("epsilon", "v_prediction"):
+        reason = "is defined for variance-preserving schedules; with schedule flow use flow or sample"
+    elif not is_flow and prediction_type == "flow":
+        reason = "is defined for straight paths; use schedule flow, or epsilon, v_prediction or sample"
+    else:
+        return
+    raise SpecError([Fault("prediction_type", f"{prediction_type} {reason}")])
+
+
+def add_noise(
+    latent: Float[Tensor, "b c f h w"],
+    noise: Float[Tensor, "b c f h w"],
+    sigma: float | Float[Tensor, " b"],
+    schedule: Schedule,
+) -> Float[Tensor, "b c f h w"]:
+    """Return what the network sees of a latent at a noise level: α·latent + σ̂·noise."""
+    alpha, sigma_hat = _coefficients(sigma, schedule, latent)
+    return alpha * latent + sigma_hat * noise
+
+
+def target(
+    latent: Float[Tensor, "b c f h w"],
+    noise: Float[Tensor, "b c f h w"],
+    sigma: float | Float[Tensor, " b"],
+    schedule: Schedule,
+    prediction_type: PredictionType,
+) -> Float[Tensor, "b c f h w"]:
+    """Return what the network is trained to answer."""
+    match prediction_type:
+        case "epsilon":
+            return noise
+        case "v_prediction":
+            alpha, sigma_hat = _coefficients(sigma, schedule, latent)
+            return alpha * noise - sigma_hat * latent
+        case "sample":
+            return latent
+        case "flow":
+            return noise - latent
+
+
+def denoised_from(
+    prediction: Float[Tensor, "b c f h w"],
+    model_input: Float[Tensor, "b c f h w"],
+    sigma: float | Float[Tensor, " b"],
+    schedule: Schedule,
+    prediction_type: PredictionType,
+) -> Float[Tensor, "b c f h w"]:
+    """Return the clean latent that a prediction about `model_input` amounts to; inverts `target`."""
+    alpha, sigma_hat = _coefficients(sigma, schedule, model_input)
+    match prediction_type:
+        case "epsilon":
+            return (model_input - sigma_hat * prediction) / alpha
+        case "v_prediction":
+            return alpha * model_input - sigma_hat * prediction
+        case "sample":
+            return prediction
+        case "flow":
+            return model_input - sigma_hat * prediction
+
+
+def make_denoise(
+    network: Callable[[Tensor, Tensor, C], Tensor],
+    schedule: Schedule,
+    prediction_type: PredictionType,
+    cond: C,
+    dtype: torch.dtype = torch.float32,
+) -> Denoise:
+    """Turn a network and its conditioning into a function from (noisy in sigma coordinates, sigma) to denoised.
+
+    The network sees `dtype`; everything around it stays in the dtype of `noisy`.
+
+    Raises:
+        SpecError: if the prediction type does not go with the schedule.
+    """
+    check_prediction(schedule, prediction_type)
+
+    def denoise(noisy: Float[Tensor, "b c f h w"], sigma: float) -> Float[Tensor, "b c f h w"]:
+        alpha, _ = schedule.scales(sigma)
+        model_input = noisy * alpha
+        timestep = torch.full((len(noisy),), schedule.timestep(sigma), dtype=torch.float32, device=noisy.device)
+        prediction = network(model_input.to(dtype), timestep, cond).to(noisy.dtype)
+        return denoised_from(prediction, model_input, sigma, schedule, prediction_type)
+
+    return denoise
+
+
+def _coefficients(
+    sigma: float | Tensor, schedule: Schedule, like: Tensor
+) -> tuple[float, float] | tuple[Tensor, Tensor]:
+    """Return α and σ̂, computed in float64 and shaped to multiply `like`."""
+    if not isinstance(sigma, Tensor):
+        return schedule.scales(sigma)
+    alpha, sigma_hat = schedule.scales(rearrange(sigma.double(), "b -> b 1 1 1 1"))
+    return alpha.to(like), sigma_hat.to(like)

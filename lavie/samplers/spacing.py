@@ -1,0 +1,49 @@
+"""How a solver's steps are spread over the table of a schedule."""
+
+from typing import Literal
+
+from lavie.errors import Fault, SpecError
+
+Spacing = Literal["leading", "trailing", "linspace", "even"]
+"""`leading`: multiples of the integer stride, from 0 up, plus an offset; the last timesteps are left out.
+`trailing`: down from the last timestep in equal strides, rounded. `linspace`: evenly from the last timestep to the
+first, both included. `even`: like `trailing` without rounding, so that the step to the clean latent is as long as the
+others."""
+
+
+def positions(spacing: Spacing, num_train_timesteps: int, num_inference_steps: int, offset: int = 0) -> list[float]:
+    """Return the places in a schedule's table that the steps start from, decreasing, not rounded by `linspace`.
+
+    Raises:
+        SpecError: if the table has too few entries for so many steps.
+    """
+    total, count = num_train_timesteps, num_inference_steps
+    match spacing:
+        case "leading":
+            check_count(total, count)
+            first = (count - 1) * (total // count) + offset
+            if first >= total:
+                raise _fault(f"{count} steps with offset {offset} begin at timestep {first}, beyond {total - 1}")
+            return [float(first - index * (total // count)) for index in range(count)]
+        case "trailing":
+            check_count(total, count)
+            return [round(total - index * (total / count)) - 1.0 for index in range(count)]
+        case "linspace":
+            step = (total - 1) / max(count - 1, 1)
+            return [float(total - 1), *(index * step for index in range(count - 2, -1, -1))]
+        case "even":
+            return [total * (1 - index / count) - 1 for index in range(count)]
+
+
+def check_count(num_train_timesteps: int, num_inference_steps: int) -> None:
+    """Refuse more steps than there are timesteps to start them from.
+
+    Raises:
+        SpecError: naming both numbers.
+    """
+    if num_inference_steps > num_train_timesteps:
+        raise _fault(f"{num_inference_steps} steps do not fit into {num_train_timesteps} timesteps; take fewer")
+
+
+def _fault(message: str) -> SpecError:
+    return SpecError([Fault("num_inference_steps", message)])
