@@ -203,7 +203,10 @@ class UNetSpec(DenoiserSpec):
             (self._build_down(), self._build_mid(), self._build_up()),
             (JointGroupNorm(self.norm.groups, first, self.norm.eps), InflatedConv(first, self.out_channels)),
         )
-        return network.to(memory_format=torch.channels_last)
+        for parameter in network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return network
 
     def _site(self, level: int | None) -> Site:
         heads = self.transformer.num_heads

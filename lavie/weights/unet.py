@@ -1,0 +1,202 @@
+"""UNet weights under their official names, and UNet specs from official configurations."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lavie.blocks.base import ConditionerSpec, SpatialSpec, TemporalSpec
+from lavie.blocks.bias import RelativeBiasSpec
+from lavie.blocks.conditioning import ConcatSpec, NoiseLevelSpec
+from lavie.blocks.position import RotarySpec, rotary_frequencies
+from lavie.blocks.spatial import SparseCausalAttentionSpec, SpatialAttentionSpec, TextAttentionSpec
+from lavie.blocks.temporal import NoTemporalSpec, TemporalAttentionSpec
+from lavie.blocks.temporal_conv import SpatioTemporalBlockSpec, TemporalConvBlockSpec
+from lavie.blocks.transformer import Sublayer, TransformerSpec
+from lavie.blocks.unet import NormSpec, UNetSpec
+from lavie.spec import PerLevel
+from lavie.weights.keymap import Derived, KeyMap, Rule, under
+
+Network = Literal["base", "interpolation", "upscaling"]
+"""Whose names: the first two call their temporal parts `_temp`, the last `_temporal`."""
+
+_RESBLOCK = (
+    Rule("norm1.{leaf}", "norm1.{leaf}"),
+    Rule("conv1.{leaf}", "conv1.{leaf}"),
+    Rule("time.projection.{leaf}", "time_emb_proj.{leaf}"),
+    Rule("norm2.{leaf}", "norm2.{leaf}"),
+    Rule("conv2.{leaf}", "conv2.{leaf}"),
+    Rule("shortcut.{leaf}", "conv_shortcut.{leaf}"),
+)
+_ATTENTION = (
+    Rule("query.weight", "to_q.weight"),
+    Rule("key.weight", "to_k.weight"),
+    Rule("value.weight", "to_v.weight"),
+    Rule("out.{leaf}", "to_out.0.{leaf}"),
+)
+_AFTER = (
+    *under("temporal.", "resblocks_3d_t.", _RESBLOCK),
+    *under("spatial.", "resblocks_3d_s.", _RESBLOCK),
+    Rule("out.{leaf}", "shift_conv.{leaf}"),
+)
+
+
+def _transformer(temporal: str) -> tuple[Rule, ...]:
+    block = "transformer_blocks.0."
+    bias = "time_rel_pos_bias.relative_attention_bias.weight"
+    return (
+        Rule("norm.{leaf}", "norm.{leaf}"),
+        Rule("proj_in.{leaf}", "proj_in.{leaf}"),
+        Rule("proj_out.{leaf}", "proj_out.{leaf}"),
+        *under("before.", "resblock_temporal.", _RESBLOCK),
+        *under("sublayers.spatial.layer.attention.", f"{block}attn1.", _ATTENTION),
+        *under("sublayers.text.layer.attention.", f"{block}attn2.", _ATTENTION),
+        *under("sublayers.temporal.layer.attention.", f"{block}attn_{temporal}.", _ATTENTION),
+        Rule("sublayers.temporal.layer.bias.table.weight", f"{block}attn_{temporal}.{bias}"),
+        Rule("sublayers.feed_forward.layer.expand.{leaf}", f"{block}ff.net.0.proj.{{leaf}}"),
+        Rule("sublayers.feed_forward.layer.contract.{leaf}", f"{block}ff.net.2.{{leaf}}"),
+        Rule("sublayers.spatial.norm.{leaf}", f"{block}norm1.{{leaf}}"),
+        Rule("sublayers.text.norm.{leaf}", f"{block}norm2.{{leaf}}"),
+        Rule("sublayers.temporal.norm.{leaf}", f"{block}norm_{temporal}.{{leaf}}"),
+        Rule("sublayers.feed_forward.norm.{leaf}", f"{block}norm3.{{leaf}}"),
+    )
+
+
+def _rules(temporal: str) -> Iterable[Rule]:
+    transformer = _transformer(temporal)
+    yield from (
+        Rule("conv_in.{leaf}", "conv_in.{leaf}"),
+        Rule("time_embedding.expand.{leaf}", "time_embedding.linear_1.{leaf}"),
+        Rule("time_embedding.mix.{leaf}", "time_embedding.linear_2.{leaf}"),
+        Rule("conditioners.1.table.weight", "class_embedding.weight"),
+        Rule("norm_out.{leaf}", "conv_norm_out.{leaf}"),
+        Rule("conv_out.{leaf}", "conv_out.{leaf}"),
+    )
+    for ours, theirs, resample in (("down", "down", "downsamplers"), ("up", "up", "upsamplers")):
+        level = f"{ours}.{{i}}."
+        yield from under(f"{level}layers.{{j}}.resblock.", f"{theirs}_blocks.{{i}}.resnets.{{j}}.", _RESBLOCK)
+        yield from under(f"{level}layers.{{j}}.transformer.", f"{theirs}_blocks.{{i}}.attentions.{{j}}.", transformer)
+        yield Rule(f"{level}resample.conv.{{leaf}}", f"{theirs}_blocks.{{i}}.{resample}.0.conv.{{leaf}}")
+        yield from under(f"{level}after.", f"{theirs}_temporal_blocks.{{i}}.", _AFTER)
+    yield from under("mid.layer.resblock.", "mid_block.resnets.0.", _RESBLOCK)
+    yield from under("mid.layer.transformer.", "mid_block.attentions.0.", transformer)
+    yield from under("mid.resblock.", "mid_block.resnets.1.", _RESBLOCK)
+    yield from under("mid.after.", "mid_temporal_block.", _AFTER)
+
+
+def unet_map(network: Network, rotary_dim: int | None = None) -> KeyMap:
+    """Return the map between our UNet's names and an official network's.
+
+    With `rotary_dim`, official files carry the rotary frequencies beside every temporal attention; the base and
+    super-resolution networks have 32.
+    """
+    temporal = "temporal" if network == "upscaling" else "temp"
+    derived: list[Derived] = []
+    if rotary_dim is not None:
+
+        def frequencies(_: Tensor) -> Tensor:
+            return rotary_frequencies(rotary_dim).float()
+
+        places = ("down.{i}.layers.{j}.", "down_blocks.{i}.attentions.{j}."), (
+            "mid.layer.",
+            "mid_block.attentions.0.",
+        ), ("up.{i}.layers.{j}.", "up_blocks.{i}.attentions.{j}.")
+        derived = [
+            Derived(
+                f"{theirs}transformer_blocks.0.attn_{temporal}.rotary_emb.freqs",
+                beside=f"{ours}transformer.sublayers.temporal.layer.attention.query.weight",
+                value=frequencies,
+            )
+            for ours, theirs in places
+        ]
+        if network == "upscaling":
+            derived.append(Derived("temporal_rotary_emb.freqs", beside="conv_in.weight", value=frequencies))
+    return KeyMap(tuple(_rules(temporal)), derived=derived)
+
+
+def map_for(spec: UNetSpec) -> KeyMap:
+    """Return the official names that fit a spec: which network it descends from is read off its parts."""
+    upscaling = any(isinstance(part, NoiseLevelSpec) for part in spec.conditioners)
+    temporal = spec.transformer.temporal.at_mid()
+    position = temporal.position if isinstance(temporal, TemporalAttentionSpec) else None
+    rotary_dim = position.dim if isinstance(position, RotarySpec) else None
+    return unet_map("upscaling" if upscaling else "base", rotary_dim)
+
+
+def spec_from_config(config: Mapping[str, Any], network: Network | Literal["image"]) -> UNetSpec:
+    """Turn an official configuration (names of the 2D UNet's config) into a spec; `image` is the plain 2D network.
+
+    The field called `attention_head_dim` there holds the number of heads.
+    """
+    heads = config["attention_head_dim"]
+    attends = tuple(name.startswith("CrossAttn") for name in config["down_block_types"])
+    return UNetSpec(
+        in_channels=4,
+        out_channels=config["out_channels"],
+        channels=tuple(config["block_out_channels"]),
+        attention=PerLevel[bool](levels=attends, mid=True),
+        num_res_blocks=config["layers_per_block"],
+        context_dim=config["cross_attention_dim"],
+        norm=NormSpec(groups=config["norm_num_groups"], eps=config["norm_eps"]),
+        transformer=TransformerSpec(
+            order=_order(network),
+            num_heads=PerLevel[int](everywhere=heads) if isinstance(heads, int) else PerLevel[int](levels=tuple(heads)),
+            spatial=_spatial(config, network),
+            temporal=PerLevel[TemporalSpec](everywhere=_temporal(network)),
+            before=PerLevel[TemporalSpec](
+                everywhere=TemporalConvBlockSpec() if network == "upscaling" else NoTemporalSpec()
+            ),
+            projection="linear" if config.get("use_linear_projection") else "conv",
+        ),
+        after_level=PerLevel[TemporalSpec](
+            everywhere=SpatioTemporalBlockSpec() if network == "upscaling" else NoTemporalSpec()
+        ),
+        conditioners=_conditioners(config, network),
+    )
+
+
+def _order(network: str) -> tuple[Sublayer, ...]:
+    match network:
+        case "interpolation":
+            return "spatial", "text", "feed_forward", "temporal"
+        case "image":
+            return "spatial", "text", "feed_forward"
+        case _:
+            return "spatial", "text", "temporal", "feed_forward"
+
+
+def _temporal(network: str) -> TemporalSpec:
+    if network == "image":
+        return NoTemporalSpec()
+    if network == "interpolation":
+        return TemporalAttentionSpec()
+    return TemporalAttentionSpec(position=RotarySpec(dim=32), bias=RelativeBiasSpec(num_buckets=32, max_distance=32))
+
+
+def _spatial(config: Mapping[str, Any], network: str) -> PerLevel[SpatialSpec]:
+    if network == "interpolation":
+        return PerLevel[SpatialSpec](everywhere=SparseCausalAttentionSpec())
+    only_text = config.get("only_cross_attention", False)
+    if isinstance(only_text, bool):
+        only_text = [only_text] * len(config["block_out_channels"])
+    levels = tuple(TextAttentionSpec() if text else SpatialAttentionSpec() for text in only_text)
+    return PerLevel[SpatialSpec](levels=levels, mid=SpatialAttentionSpec())
+
+
+def _conditioners(config: Mapping[str, Any], network: str) -> tuple[ConditionerSpec, ...]:
+    if network == "interpolation":
+        return (ConcatSpec(name="frames", channels=config["in_channels"] - 4),)
+    if network == "upscaling":
+        levels = config["num_class_embeds"]
+        highest = min(config.get("max_noise_level", 350), levels - 1)
+        return (
+            ConcatSpec(name="low_res", channels=config["in_channels"] - 4),
+            NoiseLevelSpec(num_levels=levels, max_level=highest),
+        )
+    return ()
+
+
+def float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict in float32, as half-precision files of official weights are meant to be used."""
+    return {key: tensor.to(torch.float32) for key, tensor in state.items()}
