@@ -1,0 +1,293 @@
+"""Autoencoders: videos to latents and back, frame by frame; here Stable Diffusion's, with a KL posterior."""
+
+from abc import ABC, abstractmethod
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal, Self, final
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from einops import rearrange
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from lavie.blocks.self_attention import SelfAttention
+from lavie.spec import Count, Positive, Spec, Width
+
+NORM_EPS = 1e-6
+
+
+class Autoencoder(nn.Module, ABC):
+    """Turns videos into latents, already multiplied by `scaling_factor`, and back."""
+
+    latent_channels: int
+    factor: int
+    """Pixels per latent position, along height and along width."""
+    scaling_factor: float
+
+    @abstractmethod
+    def encode(
+        self, video: Float[Tensor, "b 3 f h w"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b c f p q"]:
+        """Return the latent of a video in [-1, 1]: the mode of the posterior, or a draw if given a generator."""
+
+    @abstractmethod
+    def decode(self, latent: Float[Tensor, "b c f p q"]) -> Float[Tensor, "b 3 f h w"]:
+        """Return the video of a latent, not clamped to [-1, 1]."""
+
+
+class AutoencoderSpec(Spec, ABC):
+    """A pair of networks between pixels and latents."""
+
+    kind: ClassVar[str] = "autoencoder"
+
+    @abstractmethod
+    def build(self) -> Autoencoder:
+        """Build it with fresh weights."""
+
+
+def mean_and_logvar(
+    moments: Float[Tensor, "n twice h w"],
+) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
+    """Split moments into the mean and the log variance of the posterior, the latter clamped to [-30, 20]."""
+    mean, logvar = moments.chunk(2, dim=1)
+    return mean, logvar.clamp(-30.0, 20.0)
+
+
+def draw(moments: Float[Tensor, "n twice h w"], generator: torch.Generator) -> Float[Tensor, "n c h w"]:
+    """Draw from the posterior: mean + σ·noise (arXiv 1312.6114, §2.4); the noise is drawn on the generator's device."""
+    mean, logvar = mean_and_logvar(moments)
+    noise = torch.randn(mean.shape, generator=generator, device=generator.device)
+    return mean + torch.exp(0.5 * logvar) * noise.to(mean)
+
+
+def kl_divergence(moments: Float[Tensor, "n twice h w"]) -> Float[Tensor, " n"]:
+    """Return KL(posterior ‖ N(0, 1)) of each image in nats, summed over its latent (arXiv 1312.6114, appendix B)."""
+    mean, logvar = mean_and_logvar(moments)
+    return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).flatten(1).sum(1)
+
+
+@final
+class ImageResBlock(nn.Module):
+    """Norm, SiLU and 3×3 convolution, twice, around a shortcut."""
+
+    def __init__(self, in_channels: int, channels: int, *, norm_groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(norm_groups, in_channels, NORM_EPS)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(norm_groups, channels, NORM_EPS)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h w"]:
+        """Return shortcut(x) + conv2(SiLU(norm2(conv1(SiLU(norm1(x))))))."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+@final
+class ImageAttention(nn.Module):
+    """Single-head self-attention over the positions of an image, added to its input."""
+
+    def __init__(self, channels: int, *, norm_groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(norm_groups, channels, NORM_EPS)
+        self.mix = SelfAttention(channels)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Return x + attention(norm(x))."""
+        h = x.shape[2]
+        update = self.mix(rearrange(self.norm(x), "n c h w -> n (h w) c"))
+        return x + rearrange(update, "n (h w) c -> n c h w", h=h)
+
+
+@final
+class Halve(nn.Module):
+    """Halve height and width; padded on the right and at the bottom only, unlike the UNet's downsampler."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
+        """Return `x` at half the size."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+@final
+class Double(nn.Module):
+    """Double height and width by nearest neighbour, then convolve 3×3."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
+        """Return `x` at twice the size."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+@final
+class Level(nn.Module):
+    """The residual blocks of one resolution, and the change to the next one (none after the last)."""
+
+    def __init__(self, widths: tuple[int, ...], resample: nn.Module, *, norm_groups: int) -> None:
+        super().__init__()
+        pairs = pairwise(widths)
+        self.resblocks = nn.ModuleList(ImageResBlock(*pair, norm_groups=norm_groups) for pair in pairs)
+        self.resample = resample
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out p q"]:
+        """Apply the blocks, then change the resolution."""
+        for block in self.resblocks:
+            x = block(x)
+        return self.resample(x)
+
+
+@final
+class Middle(nn.Module):
+    """Two residual blocks at the coarsest resolution, with or without attention between them."""
+
+    def __init__(self, channels: int, *, norm_groups: int, attention: bool) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(ImageResBlock(channels, channels, norm_groups=norm_groups) for _ in range(2))
+        self.attention = ImageAttention(channels, norm_groups=norm_groups) if attention else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Return the image features after block, attention, block."""
+        first, second = self.resblocks
+        return second(self.attention(first(x)))
+
+
+@final
+class Encoder(nn.Module):
+    """Images to moments, before the last 1×1 convolution."""
+
+    def __init__(self, spec: "AutoencoderKLSpec") -> None:
+        super().__init__()
+        widths, groups = spec.channels, spec.norm_groups
+        self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.down = nn.ModuleList()
+        for index, width in enumerate(widths):
+            entry = widths[max(index - 1, 0)]
+            resample = Halve(width) if index + 1 < len(widths) else nn.Identity()
+            self.down.append(Level((entry,) + (width,) * spec.num_res_blocks, resample, norm_groups=groups))
+        self.mid = Middle(widths[-1], norm_groups=groups, attention=spec.attention)
+        self.norm_out = nn.GroupNorm(groups, widths[-1], NORM_EPS)
+        self.conv_out = nn.Conv2d(widths[-1], 2 * spec.latent_channels, 3, padding=1)
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n twice p q"]:
+        """Return means and log variances, stacked along channels."""
+        x = self.conv_in(images)
+        for level in self.down:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+
+
+@final
+class Decoder(nn.Module):
+    """Latents, after the first 1×1 convolution, to images; `up[0]` is the coarsest level."""
+
+    def __init__(self, spec: "AutoencoderKLSpec") -> None:
+        super().__init__()
+        widths, groups = spec.channels[::-1], spec.norm_groups
+        self.conv_in = nn.Conv2d(spec.latent_channels, widths[0], 3, padding=1)
+        self.mid = Middle(widths[0], norm_groups=groups, attention=spec.attention)
+        self.up = nn.ModuleList()
+        for index, width in enumerate(widths):
+            entry = widths[max(index - 1, 0)]
+            resample = Double(width) if index + 1 < len(widths) else nn.Identity()
+            self.up.append(Level((entry,) + (width,) * (spec.num_res_blocks + 1), resample, norm_groups=groups))
+        self.norm_out = nn.GroupNorm(groups, widths[-1], NORM_EPS)
+        self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
+
+    def forward(self, latents: Float[Tensor, "n c p q"]) -> Float[Tensor, "n 3 h w"]:
+        """Return images, not clamped."""
+        x = self.mid(self.conv_in(latents))
+        for level in self.up:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
+@final
+class AutoencoderKL(Autoencoder):
+    """Stable Diffusion's image autoencoder (arXiv 2112.10752, §3.1), applied to every frame on its own."""
+
+    def __init__(self, spec: "AutoencoderKLSpec") -> None:
+        super().__init__()
+        self.latent_channels = spec.latent_channels
+        self.factor = 2 ** (len(spec.channels) - 1)
+        self.scaling_factor = spec.scaling_factor
+        self.decode_chunk = spec.decode_chunk
+        self.encoder = Encoder(spec)
+        self.quant_conv = nn.Conv2d(2 * spec.latent_channels, 2 * spec.latent_channels, 1)
+        self.post_quant_conv = nn.Conv2d(spec.latent_channels, spec.latent_channels, 1)
+        self.decoder = Decoder(spec)
+
+    def moments(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n twice p q"]:
+        """Return mean and log variance of the posterior, stacked along channels, before scaling; for training.
+
+        Raises:
+            ValueError: if height or width is no multiple of `factor`.
+        """
+        if any(size % self.factor for size in images.shape[2:]):
+            height, width = images.shape[2:]
+            raise ValueError(f"images of {height}x{width} pixels: both must be multiples of {self.factor}")
+        return self.quant_conv(self.encoder(images.contiguous(memory_format=torch.channels_last)))
+
+    def images(self, latents: Float[Tensor, "n c p q"]) -> Float[Tensor, "n 3 h w"]:
+        """Return the images of latents before scaling; the inverse of the mean in `moments`, for training."""
+        return self.decoder(self.post_quant_conv(latents.contiguous(memory_format=torch.channels_last)))
+
+    def encode(
+        self, video: Float[Tensor, "b 3 f h w"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b c f p q"]:
+        """Return the latent of a video in [-1, 1]: the mode of the posterior, or a draw if given a generator.
+
+        A few frames are encoded at a time, which bounds memory and changes nothing else.
+
+        Raises:
+            ValueError: if height or width is no multiple of `factor`.
+        """
+        frames = rearrange(video, "b c f h w -> (b f) c h w")
+        moments = torch.cat([self.moments(chunk) for chunk in frames.split(self.decode_chunk)])
+        latents = mean_and_logvar(moments)[0] if generator is None else draw(moments, generator)
+        return rearrange(latents * self.scaling_factor, "(b f) c h w -> b c f h w", f=video.shape[2])
+
+    def decode(self, latent: Float[Tensor, "b c f p q"]) -> Float[Tensor, "b 3 f h w"]:
+        """Return the video of a latent, not clamped; a few frames at a time, which changes nothing but memory."""
+        frames = rearrange(latent / self.scaling_factor, "b c f h w -> (b f) c h w")
+        images = torch.cat([self.images(chunk) for chunk in frames.split(self.decode_chunk)])
+        return rearrange(images, "(b f) c h w -> b c f h w", f=latent.shape[2])
+
+
+@final
+class AutoencoderKLSpec(AutoencoderSpec):
+    """The autoencoder of Stable Diffusion; the defaults are version 1.4's."""
+
+    type: Literal["kl"] = "kl"
+    channels: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (128, 256, 512, 512)
+    """Channels of each level, finest first; each level after the first halves height and width."""
+    num_res_blocks: Count = 2
+    """Residual blocks of a level of the encoder; the decoder has one more."""
+    latent_channels: Width = 4
+    """Channels of the latent."""
+    scaling_factor: Positive = 0.18215
+    """Factor between the posterior and the latent that the denoiser sees; brings its standard deviation near 1."""
+    norm_groups: Count = 32
+    """Groups of every group norm; divides all channels."""
+    attention: bool = True
+    """Whether the middle of encoder and decoder has self-attention."""
+    decode_chunk: Count = 1
+    """Frames encoded or decoded at a time; more need more memory, the result is the same."""
+
+    @model_validator(mode="after")
+    def _groups_divide_channels(self) -> Self:
+        for width in self.channels:
+            if width % self.norm_groups:
+                raise ValueError(f"channels: {width} cannot be split into norm_groups = {self.norm_groups} groups")
+        return self
+
+    def build(self) -> AutoencoderKL:
+        """Build it with fresh weights."""
+        return AutoencoderKL(self)
