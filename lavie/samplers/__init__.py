@@ -1,1 +1,48 @@
-"""Schedules, prediction types, guidance, noise and solvers: four separate things that make a sampler."""
+"""Schedules, prediction types, guidance, noise and solvers: the separate things that sampling is made of."""
+
+from lavie.samplers.base import Denoise, Noise, Sampler, SamplerSpec, Step
+from lavie.samplers.ddim import DDIMSpec
+from lavie.samplers.ddpm import DDPMSpec
+from lavie.samplers.euler import EulerSpec
+from lavie.samplers.guidance import ClassifierFreeSpec, Guidance, GuidanceSpec, NoGuidanceSpec
+from lavie.samplers.noise import NoiseSource, batch_noise
+from lavie.samplers.prediction import add_noise, check_prediction, denoised_from, make_denoise, target
+from lavie.samplers.recording import UnsupportedError
+from lavie.samplers.replay import Replay, replay
+from lavie.samplers.schedule import (
+    FlowScheduleSpec,
+    LinearScheduleSpec,
+    ScaledLinearScheduleSpec,
+    Schedule,
+    ScheduleSpec,
+)
+
+__all__ = [
+    "ClassifierFreeSpec",
+    "DDIMSpec",
+    "DDPMSpec",
+    "Denoise",
+    "EulerSpec",
+    "FlowScheduleSpec",
+    "Guidance",
+    "GuidanceSpec",
+    "LinearScheduleSpec",
+    "NoGuidanceSpec",
+    "Noise",
+    "NoiseSource",
+    "Replay",
+    "Sampler",
+    "SamplerSpec",
+    "ScaledLinearScheduleSpec",
+    "Schedule",
+    "ScheduleSpec",
+    "Step",
+    "UnsupportedError",
+    "add_noise",
+    "batch_noise",
+    "check_prediction",
+    "denoised_from",
+    "make_denoise",
+    "replay",
+    "target",
+]

@@ -44,7 +44,7 @@ class Sampler(ABC):
     """A solver with its grid; holds no state between runs, so one sampler may serve several at once."""
 
     def __init__(self, schedule: Schedule, sigmas: Sequence[float], initial_scale: float) -> None:
-        assert all(high > low for high, low in pairwise(sigmas)), "sigmas must decrease"
+        assert all(high >= low for high, low in pairwise(sigmas)), "sigmas must not increase"
         self.schedule = schedule
         self.sigmas: Float64[Tensor, " n"] = torch.tensor(sigmas, dtype=torch.float64, device="cpu")
         self.timesteps = [schedule.timestep(sigma) for sigma in sigmas[:-1]]
@@ -97,6 +97,11 @@ class SamplerSpec(Spec, ABC):
         Raises:
             SpecError: if the steps do not fit the schedule.
         """
+
+
+def clamp(denoised: Tensor, bound: float | None) -> Tensor:
+    """Clamp a predicted clean latent to [-bound, bound]."""
+    return denoised if bound is None else denoised.clamp(-bound, bound)
 
 
 def draw(noise: Noise, index: int, like: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ Spacing = Literal["leading", "trailing", "linspace", "even"]
 `trailing`: down from the last timestep in equal strides, rounded. `linspace`: evenly from the last timestep to the
 first, both included. `even`: like `trailing` without rounding, so that the step to the clean latent is as long as the
 others."""
+TableSpacing = Literal["leading", "trailing", "linspace"]
+"""The spacings of solvers that only step on entries of the table; `linspace` is rounded."""
 
 
 def positions(spacing: Spacing, num_train_timesteps: int, num_inference_steps: int, offset: int = 0) -> list[float]:
@@ -33,6 +35,16 @@ def positions(spacing: Spacing, num_train_timesteps: int, num_inference_steps: i
             return [float(total - 1), *(index * step for index in range(count - 2, -1, -1))]
         case "even":
             return [total * (1 - index / count) - 1 for index in range(count)]
+
+
+def entries(spacing: TableSpacing, num_train_timesteps: int, num_inference_steps: int, offset: int = 0) -> list[int]:
+    """Return the entries of a schedule's table that the steps start from, decreasing.
+
+    Raises:
+        SpecError: if the table has too few entries for so many steps.
+    """
+    check_count(num_train_timesteps, num_inference_steps)
+    return [round(position) for position in positions(spacing, num_train_timesteps, num_inference_steps, offset)]
 
 
 def check_count(num_train_timesteps: int, num_inference_steps: int) -> None:

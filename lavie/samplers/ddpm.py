@@ -1,0 +1,71 @@
+"""Ancestral sampling of the discrete diffusion process (arXiv 2006.11239, algorithm 2)."""
+
+from collections.abc import Iterator
+from typing import Literal, final
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lavie.samplers.base import Denoise, Noise, Offset, Sampler, SamplerSpec, Step, clamp, draw, posterior_std
+from lavie.samplers.schedule import Schedule
+from lavie.samplers.spacing import TableSpacing, entries
+from lavie.spec import Positive
+
+Variance = Literal["fixed_small", "fixed_large"]
+
+
+@final
+class DDPM(Sampler):
+    """Draws each noisier-to-cleaner transition from the posterior of the forward process."""
+
+    def __init__(self, schedule: Schedule, sigmas: list[float], *, variance: Variance, clip: float | None) -> None:
+        super().__init__(schedule, sigmas, initial_scale=1 / schedule.scales(sigmas[0])[0])
+        self.variance = variance
+        self.clip = clip
+
+    def steps(self, denoise: Denoise, initial: Float[Tensor, "b c f h w"], noise: Noise) -> Iterator[Step]:
+        """Walk from `initial` to the clean latent; `noise` is called where a step adds some.
+
+        In sigma coordinates the posterior mean is denoised + σ'²/σ² · (noisy - denoised) (arXiv 2006.11239, eq. 7).
+        """
+        noisy = self.start(initial)
+        for index, sigma, sigma_next in self.intervals():
+            denoised = clamp(denoise(noisy, sigma), self.clip)
+            noisy = denoised + (sigma_next / sigma) ** 2 * (noisy - denoised)
+            spread = self._spread(index, sigma, sigma_next)
+            if spread > 0:
+                noisy = noisy + spread * draw(noise, index, noisy)
+            yield self.step(index, noisy, denoised)
+
+    def _spread(self, index: int, sigma: float, sigma_next: float) -> float:
+        """Return the standard deviation of the noise that a step adds, in sigma coordinates.
+
+        `fixed_large` is the variance of the forward step (arXiv 2006.11239, §3.2), which is not zero when the grid
+        ends above the first timestep; a step from timestep 0 never adds noise.
+        """
+        if self.variance == "fixed_small":
+            return posterior_std(sigma, sigma_next)
+        if self.timesteps[index] <= 0:
+            return 0.0
+        alpha, alpha_next = self.schedule.scales(sigma)[0], self.schedule.scales(sigma_next)[0]
+        return float((1 - (alpha / alpha_next) ** 2) ** 0.5 / alpha_next)
+
+
+@final
+class DDPMSpec(SamplerSpec):
+    """Ancestral sampling as in the official base script: adds noise at every step but the last."""
+
+    type: Literal["ddpm"] = "ddpm"
+    spacing: TableSpacing = "leading"
+    """Which timesteps are visited: leading, trailing or linspace."""
+    offset: Offset = 0
+    """Timesteps added to the leading spacing: 0 ends at timestep 0 (diffusers up to 0.17), 1 at timestep 1 (since)."""
+    variance: Variance = "fixed_small"
+    """Variance of a step: fixed_small, of the posterior, or fixed_large, of the forward step."""
+    clip: Positive | None = None
+    """Bound that every predicted clean latent is clamped to, on both sides; left out: none."""
+
+    def build(self, schedule: Schedule) -> DDPM:
+        """Lay the grid over the table of a schedule; it ends at zero noise."""
+        grid = entries(self.spacing, schedule.num_train_timesteps, self.num_inference_steps, self.offset)
+        return DDPM(schedule, [*map(schedule.at, grid), 0.0], variance=self.variance, clip=self.clip)
