@@ -1,6 +1,18 @@
 """lavie's own components, registered through the same hook as everybody else's; imported by name only."""
 
-from lavie.blocks import bias, conditioning, position, resnet, spatial, temporal, temporal_conv, unet
+from lavie.blocks import (
+    autoencoder,
+    bias,
+    conditioning,
+    position,
+    resnet,
+    spatial,
+    temporal,
+    temporal_conv,
+    text,
+    tokenizer,
+    unet,
+)
 from lavie.registry import hookimpl
 from lavie.spec import Spec
 
@@ -33,4 +45,9 @@ def lavie_components() -> list[type[Spec]]:
         conditioning.FrameIndexSpec,
         # denoisers
         unet.UNetSpec,
+        # between pixels, prompts and what the denoiser sees
+        autoencoder.AutoencoderKLSpec,
+        text.ClipTextSpec,
+        tokenizer.ClipBpeSpec,
+        tokenizer.WordsSpec,
     ]

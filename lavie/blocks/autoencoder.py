@@ -1,6 +1,7 @@
 """Autoencoders: videos to latents and back, frame by frame; here Stable Diffusion's, with a KL posterior."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self, final
 
@@ -26,6 +27,12 @@ class Autoencoder(nn.Module, ABC):
     scaling_factor: float
 
     @abstractmethod
+    def moments(
+        self, video: Float[Tensor, "b 3 f h w"]
+    ) -> tuple[Float[Tensor, "b c f p q"], Float[Tensor, "b c f p q"]]:
+        """Return mean and log variance of the posterior of a video in [-1, 1], before scaling."""
+
+    @abstractmethod
     def encode(
         self, video: Float[Tensor, "b 3 f h w"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "b c f p q"]:
@@ -44,27 +51,6 @@ class AutoencoderSpec(Spec, ABC):
     @abstractmethod
     def build(self) -> Autoencoder:
         """Build it with fresh weights."""
-
-
-def mean_and_logvar(
-    moments: Float[Tensor, "n twice h w"],
-) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
-    """Split moments into the mean and the log variance of the posterior, the latter clamped to [-30, 20]."""
-    mean, logvar = moments.chunk(2, dim=1)
-    return mean, logvar.clamp(-30.0, 20.0)
-
-
-def draw(moments: Float[Tensor, "n twice h w"], generator: torch.Generator) -> Float[Tensor, "n c h w"]:
-    """Draw from the posterior: mean + σ·noise (arXiv 1312.6114, §2.4); the noise is drawn on the generator's device."""
-    mean, logvar = mean_and_logvar(moments)
-    noise = torch.randn(mean.shape, generator=generator, device=generator.device)
-    return mean + torch.exp(0.5 * logvar) * noise.to(mean)
-
-
-def kl_divergence(moments: Float[Tensor, "n twice h w"]) -> Float[Tensor, " n"]:
-    """Return KL(posterior ‖ N(0, 1)) of each image in nats, summed over its latent (arXiv 1312.6114, appendix B)."""
-    mean, logvar = mean_and_logvar(moments)
-    return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).flatten(1).sum(1)
 
 
 @final
@@ -224,41 +210,56 @@ class AutoencoderKL(Autoencoder):
         self.post_quant_conv = nn.Conv2d(spec.latent_channels, spec.latent_channels, 1)
         self.decoder = Decoder(spec)
 
-    def moments(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n twice p q"]:
-        """Return mean and log variance of the posterior, stacked along channels, before scaling; for training.
+    def moments(
+        self, video: Float[Tensor, "b 3 f h w"]
+    ) -> tuple[Float[Tensor, "b c f p q"], Float[Tensor, "b c f p q"]]:
+        """Return mean and log variance of the posterior of a video in [-1, 1], before scaling.
+
+        The log variance is clamped to [-30, 20].
 
         Raises:
             ValueError: if height or width is no multiple of `factor`.
         """
-        if any(size % self.factor for size in images.shape[2:]):
-            height, width = images.shape[2:]
-            raise ValueError(f"images of {height}x{width} pixels: both must be multiples of {self.factor}")
-        return self.quant_conv(self.encoder(images.contiguous(memory_format=torch.channels_last)))
-
-    def images(self, latents: Float[Tensor, "n c p q"]) -> Float[Tensor, "n 3 h w"]:
-        """Return the images of latents before scaling; the inverse of the mean in `moments`, for training."""
-        return self.decoder(self.post_quant_conv(latents.contiguous(memory_format=torch.channels_last)))
+        height, width = video.shape[3:]
+        if height % self.factor or width % self.factor:
+            raise ValueError(f"a video of {height}x{width} pixels: both must be multiples of {self.factor}")
+        moments = self._by_frames(lambda images: self.quant_conv(self.encoder(images)), video)
+        mean, log_variance = moments.chunk(2, dim=1)
+        return mean, log_variance.clamp(-30.0, 20.0)
 
     def encode(
         self, video: Float[Tensor, "b 3 f h w"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "b c f p q"]:
         """Return the latent of a video in [-1, 1]: the mode of the posterior, or a draw if given a generator.
 
-        A few frames are encoded at a time, which bounds memory and changes nothing else.
+        A draw is mean + σ·noise (arXiv 1312.6114, §2.4); the noise comes from the generator's device.
 
         Raises:
             ValueError: if height or width is no multiple of `factor`.
         """
-        frames = rearrange(video, "b c f h w -> (b f) c h w")
-        moments = torch.cat([self.moments(chunk) for chunk in frames.split(self.decode_chunk)])
-        latents = mean_and_logvar(moments)[0] if generator is None else draw(moments, generator)
-        return rearrange(latents * self.scaling_factor, "(b f) c h w -> b c f h w", f=video.shape[2])
+        latent, log_variance = self.moments(video)
+        if generator is not None:
+            noise = torch.randn(latent.shape, generator=generator, device=generator.device)
+            latent = latent + torch.exp(0.5 * log_variance) * noise.to(latent)
+        return latent * self.scaling_factor
 
     def decode(self, latent: Float[Tensor, "b c f p q"]) -> Float[Tensor, "b 3 f h w"]:
-        """Return the video of a latent, not clamped; a few frames at a time, which changes nothing but memory."""
-        frames = rearrange(latent / self.scaling_factor, "b c f h w -> (b f) c h w")
-        images = torch.cat([self.images(chunk) for chunk in frames.split(self.decode_chunk)])
-        return rearrange(images, "(b f) c h w -> b c f h w", f=latent.shape[2])
+        """Return the video of a latent, not clamped to [-1, 1]."""
+        return self._by_frames(
+            lambda latents: self.decoder(self.post_quant_conv(latents)), latent / self.scaling_factor
+        )
+
+    def _by_frames(
+        self, network: Callable[[Tensor], Tensor], x: Float[Tensor, "b c f h w"]
+    ) -> Float[Tensor, "b out f p q"]:
+        """Apply an image network to every frame, a few at a time: a bound on memory, and the same numbers.
+
+        With gradients all activations are kept anyway, so all frames go at once.
+        """
+        frames = rearrange(x, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
+        at_once = max(len(frames), 1) if torch.is_grad_enabled() else self.decode_chunk
+        out = torch.cat([network(chunk) for chunk in torch.split(frames, at_once)])
+        return rearrange(out, "(b f) c h w -> b c f h w", f=x.shape[2])
 
 
 @final
@@ -279,7 +280,7 @@ class AutoencoderKLSpec(AutoencoderSpec):
     attention: bool = True
     """Whether the middle of encoder and decoder has self-attention."""
     decode_chunk: Count = 1
-    """Frames encoded or decoded at a time; more need more memory, the result is the same."""
+    """Frames encoded or decoded at a time without gradients; more need more memory, the result is the same."""
 
     @model_validator(mode="after")
     def _groups_divide_channels(self) -> Self:
