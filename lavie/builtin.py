@@ -14,6 +14,7 @@ from lavie.blocks import (
     unet,
 )
 from lavie.registry import hookimpl
+from lavie.samplers import ddim, ddpm, euler, guidance, schedule
 from lavie.spec import Spec
 
 
@@ -50,4 +51,14 @@ def lavie_components() -> list[type[Spec]]:
         text.ClipTextSpec,
         tokenizer.ClipBpeSpec,
         tokenizer.WordsSpec,
+        # noise levels and guidance
+        schedule.LinearScheduleSpec,
+        schedule.ScaledLinearScheduleSpec,
+        schedule.FlowScheduleSpec,
+        guidance.ClassifierFreeSpec,
+        guidance.NoGuidanceSpec,
+        # solvers
+        ddpm.DDPMSpec,
+        ddim.DDIMSpec,
+        euler.EulerSpec,
     ]
