@@ -1,0 +1,272 @@
+"""Folders of tensors: safetensors files beside a manifest that says what they are and vouches for their bytes.
+
+A folder appears whole or not at all: it is written under another name, forced to disk, and renamed. Nothing in it is
+ever unpickled.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lavie.errors import WeightsError
+from lavie.spec import Spec, dump
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+WEIGHTS_FILE = "model.safetensors"
+_PARTIAL = ".partial-"
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+def write_folder(
+    folder: Path, files: Mapping[str, Mapping[str, Tensor]], manifest: Mapping[str, Any], *, overwrite: bool = False
+) -> None:
+    """Write tensor files and their manifest so that `folder` holds all of it or does not exist.
+
+    With `overwrite` an old folder is deleted right before the new one takes its name.
+
+    Raises:
+        FileExistsError: if `folder` exists and `overwrite` is false.
+    """
+    if folder.exists() and not overwrite:
+        raise FileExistsError(f"{folder} exists already")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial_name(folder.parent)
+    partial.mkdir()
+    try:
+        entries = {}
+        for name, tensors in files.items():
+            path = partial / name
+            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+            _sync(path)
+            entries[name] = {
+                "sha256": sha256(path),
+                "size": path.stat().st_size,
+                "tensors": {key: [*tensor.shape] for key, tensor in tensors.items()},
+            }
+        content = {"format_version": FORMAT_VERSION, **manifest, "versions": versions(), "files": entries}
+        _write_synced(partial / MANIFEST, json.dumps(content, indent=1))
+        _sync(partial)
+        if folder.exists():
+            discard(folder)
+        os.rename(partial, folder)
+        _sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder so that it is never seen half deleted under its name."""
+    gone = _partial_name(folder.parent)
+    os.rename(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _partial_name(parent: Path) -> Path:
+    return parent / f"{_PARTIAL}{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def sweep(parent: Path) -> None:
+    """Delete what saves that were killed, by processes which are gone or by this one, left in a folder."""
+    for path in parent.glob(f"{_PARTIAL}*"):
+        pid = path.name.removeprefix(_PARTIAL).split("-")[0]
+        if pid.isdigit() and (int(pid) == os.getpid() or not _is_running(int(pid))):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what the manifest of a folder says.
+
+    Raises:
+        WeightsError: if there is none, or not one that this version of lavie reads.
+    """
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(f"{folder} has no {MANIFEST}: it is no weights folder of lavie, or was cut short") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{folder / MANIFEST} cannot be read: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+        raise WeightsError(f"{folder / MANIFEST} is no manifest of lavie")
+    if content.get("format_version") != FORMAT_VERSION:
+        found = content.get("format_version")
+        raise WeightsError(f"{folder} has format version {found}; this lavie reads {FORMAT_VERSION}. Update lavie")
+    return content
+
+
+def check_bytes(folder: Path, names: Iterable[str] | None = None) -> None:
+    """Compare size and sha256 of the files of a folder with its manifest.
+
+    Raises:
+        WeightsError: naming the file that differs.
+    """
+    files = read_manifest(folder)["files"]
+    for name in files if names is None else names:
+        entry, path = files.get(name), folder / name
+        if entry is None or not path.is_file():
+            raise WeightsError(f"{path} is missing{'' if entry else ' from the manifest'}")
+        size = path.stat().st_size
+        if size != entry["size"]:
+            raise WeightsError(f"{path} has {size} bytes where the manifest says {entry['size']}: it is damaged")
+        if sha256(path) != entry["sha256"]:
+            raise WeightsError(f"{path} does not have the sha256 of the manifest: it is damaged or was changed")
+
+
+def header(path: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Return shape and dtype of each tensor of a safetensors file without reading any data.
+
+    Raises:
+        WeightsError: if it is no intact safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+            return {name: (tuple(each.get_shape()), _DTYPES[each.get_dtype()]) for name, each in slices.items()}
+    except (SafetensorError, OSError, KeyError) as error:
+        raise WeightsError(f"{path} is no safetensors file that lavie reads: {error}") from None
+
+
+def check_names(
+    path: Path, found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], limit: int = 5
+) -> None:
+    """Refuse a file whose tensors are not exactly those wanted, by name and shape.
+
+    Raises:
+        WeightsError: listing the first few missing, unexpected and misshapen tensors.
+    """
+    faults = [f"{name}: missing" for name in wanted if name not in found]
+    faults += [f"{name}: not part of the network" for name in found if name not in wanted]
+    faults += [
+        f"{name}: shape {[*found[name]]} where the network has {[*wanted[name]]}"
+        for name in wanted
+        if name in found and tuple(found[name]) != tuple(wanted[name])
+    ]
+    if faults:
+        more = f"\n... and {len(faults) - limit} more" if len(faults) > limit else ""
+        raise WeightsError(f"{path} does not fit the network:\n" + "\n".join(faults[:limit]) + more)
+
+
+def prefixed(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Return the state of several modules under one set of names, each behind its module's name."""
+    return {f"{prefix}.{name}": value for prefix, each in modules.items() for name, value in each.state_dict().items()}
+
+
+def save_stage(
+    modules: Mapping[str, nn.Module],
+    spec: Spec,
+    folder: Path,
+    dtype: torch.dtype | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write the weights of a stage; with `dtype`, floating-point tensors are stored in it (float16 halves the size).
+
+    Raises:
+        FileExistsError: if `folder` exists and `overwrite` is false.
+    """
+    tensors = prefixed(modules)
+    if dtype is not None:
+        tensors = {name: each.to(dtype) if each.is_floating_point() else each for name, each in tensors.items()}
+    manifest = {"spec": dump(spec), "modules": [*modules]}
+    write_folder(folder, {WEIGHTS_FILE: tensors}, manifest, overwrite=overwrite)
+
+
+def load_into(modules: Mapping[str, nn.Module], folder: Path, *, partly: bool = False) -> None:
+    """Load weights into modules, strictly; modules on the meta device take the tensors over as they are.
+
+    Names and shapes are compared before any data is read, then size and sha256. With `partly`, the folder may hold
+    modules that are not asked for. Each value is cast to the dtype of the parameter it goes to.
+
+    Raises:
+        WeightsError: if the folder is damaged or does not fit.
+    """
+    manifest = read_manifest(folder)
+    path = folder / WEIGHTS_FILE
+    found = {name: shape for name, (shape, _) in header(path).items()}
+    if partly:
+        found = {name: shape for name, shape in found.items() if name.split(".", 1)[0] in modules}
+    check_names(path, found, {name: tuple(value.shape) for name, value in prefixed(modules).items()})
+    check_bytes(folder, manifest["files"])
+    tensors = load_file(path)
+    with torch.no_grad():
+        for prefix, module in modules.items():
+            fill(module, {name: tensors[f"{prefix}.{name}"] for name in module.state_dict()})
+
+
+@torch.no_grad()
+def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Set the state of a module, keeping dtype and memory format of what it has; tensors on meta are replaced."""
+    state = module.state_dict()
+    replaced = {name: tensors[name].to(value.dtype) for name, value in state.items() if value.is_meta}
+    for name, value in state.items():
+        if not value.is_meta:
+            value.copy_(tensors[name])
+    if replaced:
+        module.load_state_dict(replaced, assign=True, strict=False)
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what made a file."""
+    return {"python": platform.python_version(), "torch": torch.__version__}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a small text file in one step."""
+    partial = _partial_name(path.parent)
+    _write_synced(partial, text)
+    os.replace(partial, path)
+    _sync(path.parent)
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
