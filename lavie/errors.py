@@ -14,9 +14,16 @@ class Fault:
 
     path: str
     message: str
+    where: str = ""
+    """File and line, or the option, that the value at `path` comes from; empty for specs made in Python."""
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+        return ": ".join(part for part in (self.where, self.path, self.message) if part)
+
+    def below(self, path: str) -> "Fault":
+        """Return the same fault as seen from further out, `path` being where it was seen from."""
+        joint = "" if not path or not self.path or self.path.startswith("[") else "."
+        return Fault(f"{path}{joint}{self.path}", self.message, self.where)
 
 
 class SpecError(LavieError, ValueError):

@@ -125,7 +125,7 @@ def _resolve(kind: type[Spec], data: Any, info: ValidationInfo) -> Spec:
             {"kind": kind.kind, "got": type(data).__name__},
         )
     cls, fields = registry.component(kind, data)
-    return cls.model_validate(fields, context=info.context)  # type: ignore[no-any-return]
+    return cls.model_validate(fields, context=info.context)
 
 
 def _with_suggestions(cls: type[Spec], error: ValidationError) -> ValidationError:
@@ -140,7 +140,7 @@ def _with_suggestions(cls: type[Spec], error: ValidationError) -> ValidationErro
         elif line["type"] == "missing":
             kind = "missing"
         else:
-            kind = PydanticCustomError(line["type"], line["msg"])  # type: ignore[arg-type]
+            kind = PydanticCustomError(line["type"], line["msg"])
         details.append({"type": kind, "loc": line["loc"], "input": line["input"]})
     return ValidationError.from_exception_data(cls.__name__, details)
 
@@ -160,16 +160,16 @@ def _path(loc: tuple[str | int, ...], is_missing: bool, data: Any, path: str) ->
     """Leave out the steps that pydantic took and the user did not write (per-level values, unions)."""
     node = data
     for index, part in enumerate(loc):
-        if isinstance(node, Mapping) and part in node:
+        if _has(node, part):
             node = node[part]
-        elif isinstance(node, list | tuple) and isinstance(part, int) and part < len(node):
-            node = node[part]
-        elif data is None and part == "everywhere":
-            continue
-        elif data is not None and not (is_missing and index == len(loc) - 1):
+        elif not (is_missing and index == len(loc) - 1) if data is not None else part == "everywhere":
             continue
         path = join_path(path, part)
     return path
+
+
+def _has(node: Any, part: str | int) -> bool:
+    return part in node if isinstance(node, Mapping) else isinstance(node, list | tuple) and part in range(len(node))
 
 
 def _message(line: ErrorDetails) -> str:
@@ -198,6 +198,11 @@ class PerLevel(BaseModel, Generic[T]):
     everywhere: T | None = None
     levels: tuple[T, ...] = ()
     mid: T | None = None
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
+        """Name the class after the value's type alone, without its bounds."""
+        return f"PerLevel[{getattr(params[0], '__name__', 'value')}]"
 
     @model_validator(mode="before")
     @classmethod
