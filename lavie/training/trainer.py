@@ -33,7 +33,7 @@ from lavie.training.phase import Batch, Phase
 from lavie.training.progress import PhaseProgress
 from lavie.training.randomness import Draws, derived
 from lavie.training.recipe import TrainSpec, differences, past
-from lavie.weights.files import WEIGHTS_FILE, fill, read_manifest, save_stage, write_text
+from lavie.weights.files import WEIGHTS_FILE, fill, load_into, read_manifest, save_stage, write_text
 
 logger = logging.getLogger(__name__)
 STEPS_PER_ROW = 50
@@ -57,7 +57,7 @@ class Work:
 
 
 class Trainer:
-    """Runs a recipe in a folder: `checkpoints/`, `samples/`, `metrics.jsonl`, at the end `weights/` and `report.json`."""
+    """Runs a recipe in a folder: `checkpoints/`, `samples/`, `metrics.jsonl`, `weights/` and `report.json`."""
 
     def __init__(
         self,
