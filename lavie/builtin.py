@@ -16,6 +16,7 @@ from lavie.blocks import (
 from lavie.registry import hookimpl
 from lavie.samplers import ddim, ddpm, euler, guidance, schedule
 from lavie.spec import Spec
+from lavie.stages import text_to_video
 
 
 @hookimpl
@@ -61,4 +62,6 @@ def lavie_components() -> list[type[Spec]]:
         ddpm.DDPMSpec,
         ddim.DDIMSpec,
         euler.EulerSpec,
+        # stages
+        text_to_video.TextToVideoSpec,
     ]
