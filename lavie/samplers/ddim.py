@@ -71,7 +71,7 @@ class DDIMSpec(SamplerSpec):
         """Lay the grid over the table of a schedule."""
         total = schedule.num_train_timesteps
         grid = entries(self.spacing, total, self.num_inference_steps, self.offset)
-        final = 0.0 if self.set_alpha_to_one else schedule.at(0)
+        final = 0.0 if self.set_alpha_to_one else schedule.at(0.0)
         sigmas = [*map(schedule.at, grid), final]
         targets = sigmas[1:]
         if self.stride == "constant":

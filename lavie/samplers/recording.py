@@ -12,7 +12,7 @@ from typing import Any
 from lavie.errors import LavieError
 from lavie.samplers.base import SamplerSpec
 from lavie.samplers.ddim import DDIMSpec
-from lavie.samplers.ddpm import DDPMSpec
+from lavie.samplers.ddpm import DDPMSpec, Variance
 from lavie.samplers.euler import EulerSpec
 from lavie.samplers.schedule import LinearScheduleSpec, ScaledLinearScheduleSpec, ScheduleSpec
 from lavie.spec import PredictionType
@@ -50,10 +50,12 @@ def read_recording(metadata: Mapping[str, str]) -> Recording:
     if version < [0, 18]:
         options["timestep_spacing"] = "leading" if scheduler.spacing == "leading" else "linspace"
         options["steps_offset"] = 0 if name == "DDPMScheduler" else options.get("steps_offset", 0)
-    for option, neutral in ({**_NEUTRAL, **scheduler.neutral}).items():
+    for option, neutral in {**_NEUTRAL, **scheduler.neutral}.items():
         if (value := options.get(option, neutral)) != neutral:
             raise UnsupportedError(f"{option}={json.dumps(value)} of {name} has no counterpart")
     num_inference_steps = int(metadata["num_inference_steps"])
+    if num_inference_steps == 1 and options["timestep_spacing"] == "linspace":
+        raise UnsupportedError("one step with linspace spacing starts at timestep 0 in diffusers, at the last one here")
     return Recording(
         _schedule(options),
         scheduler.read(num_inference_steps, options),
@@ -94,13 +96,13 @@ def _clip(options: Options) -> float | None:
 
 
 def _ddpm(num_inference_steps: int, options: Options) -> SamplerSpec:
-    variance = (
-        options["variance_type"].removesuffix("_log")
-        if options["variance_type"] == "fixed_small_log"
-        else options["variance_type"]
-    )
-    if variance not in ("fixed_small", "fixed_large"):
-        raise UnsupportedError(f"variance_type={variance} of DDPMScheduler has no counterpart")
+    match options["variance_type"]:
+        case "fixed_small" | "fixed_small_log":
+            variance: Variance = "fixed_small"
+        case "fixed_large":
+            variance = "fixed_large"
+        case other:
+            raise UnsupportedError(f"variance_type={other} of DDPMScheduler has no counterpart")
     return DDPMSpec(
         num_inference_steps=num_inference_steps,
         spacing=options["timestep_spacing"],

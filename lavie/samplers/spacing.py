@@ -37,14 +37,14 @@ def positions(spacing: Spacing, num_train_timesteps: int, num_inference_steps: i
             return [total * (1 - index / count) - 1 for index in range(count)]
 
 
-def entries(spacing: TableSpacing, num_train_timesteps: int, num_inference_steps: int, offset: int = 0) -> list[int]:
+def entries(spacing: TableSpacing, num_train_timesteps: int, num_inference_steps: int, offset: int = 0) -> list[float]:
     """Return the entries of a schedule's table that the steps start from, decreasing.
 
     Raises:
         SpecError: if the table has too few entries for so many steps.
     """
     check_count(num_train_timesteps, num_inference_steps)
-    return [round(position) for position in positions(spacing, num_train_timesteps, num_inference_steps, offset)]
+    return [float(round(position)) for position in positions(spacing, num_train_timesteps, num_inference_steps, offset)]
 
 
 def check_count(num_train_timesteps: int, num_inference_steps: int) -> None:
