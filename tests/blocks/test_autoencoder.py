@@ -40,8 +40,8 @@ def test_a_latent_is_smaller_by_the_factor_and_decodes_to_the_size_of_the_video(
 def test_the_number_of_frames_at_once_changes_nothing(autoencoder, video, chunk):
     other = twin(autoencoder, decode_chunk=chunk)
     latent = autoencoder.encode(video)
-    torch.testing.assert_close(other.encode(video), latent, rtol=0, atol=1e-6)
-    torch.testing.assert_close(other.decode(latent), autoencoder.decode(latent), rtol=0, atol=1e-6)
+    torch.testing.assert_close(other.encode(video), latent, rtol=0, atol=1e-5)
+    torch.testing.assert_close(other.decode(latent), autoencoder.decode(latent), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()

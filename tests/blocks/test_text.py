@@ -44,13 +44,13 @@ def test_a_token_sees_only_the_tokens_before_it(encoder):
 @torch.no_grad()
 def test_padding_does_not_reach_the_words(encoder):
     ids = encoder.tokenize(["a red circle"])
-    torch.testing.assert_close(encoder(ids[:, :5]), encoder(ids)[:, :5], rtol=0, atol=1e-6)
+    torch.testing.assert_close(encoder(ids[:, :5]), encoder(ids)[:, :5], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
 def test_prompts_of_a_batch_do_not_see_each_other(encoder):
     both = encoder.encode(["a red circle", "moves left"])
-    torch.testing.assert_close(both[1:], encoder.encode(["moves left"]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(both[1:], encoder.encode(["moves left"]), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
