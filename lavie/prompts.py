@@ -74,8 +74,8 @@ def _lines(path: Path) -> list[str]:
 
 
 def hash_of(prompt: str, negative_prompt: str = "") -> str:
-    """Return eight hexadecimal digits for a normalised prompt and its negative: what file names hold of them."""
-    return hashlib.sha256(f"{prompt}\0{negative_prompt}".encode()).hexdigest()[:8]
+    """Return twelve hexadecimal digits for a normalised prompt and its negative: what file names hold of them."""
+    return hashlib.sha256(f"{prompt}\0{negative_prompt}".encode()).hexdigest()[:12]
 
 
 def shorten(prompt: str, length: int = 60) -> str:

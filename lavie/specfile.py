@@ -85,11 +85,17 @@ def load_spec(
     """
     resolver = _Resolver(registry or installed())
     tree = resolver.file(find_spec(str(name_or_path)), ())
-    if overrides:
-        tree = resolver.whole(tree, kind)
-    for text in overrides:
-        tree = resolver.override(tree, text, kind)
-    return resolver.spec(tree, kind)
+    return resolver.changed(tree, overrides, kind)
+
+
+def change_spec(spec: Spec, overrides: Sequence[str], registry: Registry | None = None) -> Spec:
+    """Return a spec with `path=value` overrides applied in their order.
+
+    Raises:
+        SpecError: listing every fault with its path.
+    """
+    resolver = _Resolver(registry or installed())
+    return resolver.changed(Tree(dump(spec), {}, ""), overrides, spec.kind)
 
 
 class _Resolver:
@@ -116,6 +122,14 @@ class _Resolver:
     def whole(self, tree: Tree, kind: str = "") -> Tree:
         """Return the same spec with no field left out, so that every path exists."""
         return Tree(dump(self.spec(tree, kind)), tree.origins, tree.source)
+
+    def changed(self, tree: Tree, overrides: Sequence[str], kind: str) -> Spec:
+        """Apply overrides in their order, and turn what comes out into a spec."""
+        if overrides:
+            tree = self.whole(tree, kind)
+        for text in overrides:
+            tree = self.override(tree, text, kind)
+        return self.spec(tree, kind)
 
     def override(self, tree: Tree, text: str, kind: str) -> Tree:
         """Apply one `path=value`."""

@@ -28,6 +28,8 @@ FORMATS = ("mp4", "gif")
 """What can be written, by file name ending."""
 MAX_PIXELS = 2**32
 """Most pixels, over all frames, that a file may decode to (12 GiB)."""
+MAX_SCALE = 64
+"""Largest square that a pixel is written as."""
 BT709 = 1
 """The code of ITU-R BT.709 in every colour tag of H.264; untagged files are shown in other colours by some players."""
 THREADS = 4
@@ -64,7 +66,13 @@ def to_video(frames: Frames) -> Float[Tensor, "3 f h w"]:
 
 
 def enlarge(frames: Frames, scale: int) -> UInt8[np.ndarray, "f tall wide 3"]:
-    """Make every pixel a square of `scale` × `scale`, edges kept sharp."""
+    """Make every pixel a square of `scale` × `scale`, edges kept sharp.
+
+    Raises:
+        VideoError: if the scale is not in [1, 64].
+    """
+    if not 1 <= scale <= MAX_SCALE:
+        raise VideoError(f"scale must be in [1, {MAX_SCALE}], got {scale}")
     return frames if scale == 1 else frames.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
