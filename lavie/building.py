@@ -1,9 +1,11 @@
 """Building a spec so that whatever goes wrong is told with its place in the spec and the package it comes from."""
 
+import functools
 import inspect
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -12,6 +14,14 @@ from pydantic import BaseModel
 from lavie.errors import Fault, SpecError
 from lavie.registry import Registry
 from lavie.spec import Spec, join_path
+
+
+@dataclass(frozen=True)
+class Built:
+    """One thing that a spec built, and what the host told it."""
+
+    arguments: tuple[Any, ...]
+    result: Any
 
 
 def build(spec: Spec, registry: Registry) -> Any:
@@ -60,14 +70,15 @@ def _parts_of_value(value: Any, path: str) -> Iterator[tuple[str, Spec]]:
 
 
 @contextmanager
-def watched(spec: Spec) -> Iterator[dict[int, list[Any]]]:
+def watched(spec: Spec) -> Iterator[dict[int, list["Built"]]]:
     """Within the context, note what each spec inside `spec` builds, by the spec's `id`."""
-    built: dict[int, list[Any]] = {}
+    built: dict[int, list[Built]] = {}
 
     def noting(build: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(build)
         def note(self: Spec, *args: Any, **kwargs: Any) -> Any:
             result = build(self, *args, **kwargs)
-            built.setdefault(id(self), []).append(result)
+            built.setdefault(id(self), []).append(Built(args, result))
             return result
 
         return note

@@ -5,6 +5,7 @@ duplicate keys, bounded size, depth and count. Scalars follow the YAML 1.2 core 
 `012` and `1:30` mean what they look like.
 """
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias
@@ -68,6 +69,57 @@ def parse(text: str | bytes, source: str) -> Document:
         where = f"{source}:{mark.line + 1}" if mark else source
         raise SpecError([Fault("", f"not valid YAML: {problem}")], where) from None
     return Document(reader.root, source, reader.lines)
+
+
+def read_scalar(text: str) -> str | int | float | bool | None:
+    """Read a plain scalar as the YAML 1.2 core schema does, decimal numbers only.
+
+    Raises:
+        ValueError: if it is a number that specs cannot hold.
+    """
+    if text in _NULL:
+        return None
+    if text in _BOOL:
+        return _BOOL[text]
+    is_int = _INT.fullmatch(text)
+    if not is_int and not _FLOAT.fullmatch(text):
+        if _NOT_FINITE.fullmatch(text):
+            raise ValueError(f"{text} is not a finite number")
+        return text
+    if len(text) > MAX_NUMBER_LENGTH:
+        raise ValueError(f"a number of {len(text)} characters; at most {MAX_NUMBER_LENGTH} are read")
+    number = int(text) if is_int else float(text)
+    if is_int and abs(number) > MAX_INT:
+        raise ValueError(f"{text} is beyond ±2^53")
+    if abs(number) == float("inf"):
+        raise ValueError(f"{text} is not a finite number")
+    return number
+
+
+class _Writer(yaml.SafeDumper):
+    """Quotes every string that would be read as something else, and never refers back."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_text(self, data: str) -> yaml.ScalarNode:
+        try:
+            style = None if isinstance(read_scalar(data), str) else '"'
+        except ValueError:
+            style = '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Writer.add_representer(str, _Writer.represent_text)
+
+
+def write(data: Any) -> str:
+    """Return plain data as text that `parse` reads back the same."""
+    legible = json.dumps(data, ensure_ascii=False).isprintable()
+    text: str = yaml.dump(
+        data, Dumper=_Writer, sort_keys=False, default_flow_style=None, allow_unicode=legible, width=110
+    )
+    return text
 
 
 @dataclass
@@ -158,24 +210,10 @@ class _Reader:
         return path
 
     def _value(self, text: str, line: int) -> Any:
-        """Read a plain scalar as the YAML 1.2 core schema does, decimal numbers only."""
-        if text in _NULL:
-            return None
-        if text in _BOOL:
-            return _BOOL[text]
-        is_int = _INT.fullmatch(text)
-        if not is_int and not _FLOAT.fullmatch(text):
-            if _NOT_FINITE.fullmatch(text):
-                self._refuse(line, f"{text} is not a finite number")
-            return text
-        if len(text) > MAX_NUMBER_LENGTH:
-            self._refuse(line, f"a number of {len(text)} characters; at most {MAX_NUMBER_LENGTH} are read")
-        number = int(text) if is_int else float(text)
-        if is_int and abs(number) > MAX_INT:
-            self._refuse(line, f"{text} is beyond ±2^53")
-        if abs(number) == float("inf"):
-            self._refuse(line, f"{text} is not a finite number")
-        return number
+        try:
+            return read_scalar(text)
+        except ValueError as error:
+            self._refuse(line, str(error))
 
     def _check(self, event: Any, line: int) -> None:
         self._nodes += 1

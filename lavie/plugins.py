@@ -257,7 +257,7 @@ def _check_class(cls: object) -> None:
 
 def kind_class(cls: type[Spec]) -> type[Spec]:
     """Return the kind (abstract class) that a component belongs to."""
-    return next(base for base in cls.__mro__ if issubclass(base, Spec) and is_kind(base))
+    return [base for base in cls.__mro__ if issubclass(base, Spec) and is_kind(base)][-1]
 
 
 def _one_line(error: BaseException) -> str:

@@ -101,7 +101,8 @@ def type_of(cls: type[Spec]) -> str:
 
 def dump(spec: Spec) -> dict[str, Any]:
     """Return a spec as plain JSON-able data that loads back to an equal spec; no field is left out."""
-    return spec.model_dump(mode="json")
+    data = spec.model_dump(mode="json")
+    return {"type": data.pop("type"), **data} if "type" in data else data
 
 
 def spec_hash(spec: Spec) -> str:
