@@ -1,5 +1,6 @@
 """The phase that trains the autoencoder on single frames."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, final
@@ -16,6 +17,8 @@ from lavie.training.losses import contrast_weight, kl_divergence, psnr, weighted
 from lavie.training.phase import Batch, Phase, PhaseSpec, Source, held_back
 from lavie.training.pictures import save_grid
 from lavie.training.randomness import Draws
+
+logger = logging.getLogger(__name__)
 
 
 class AutoencoderPhaseSpec(PhaseSpec):
@@ -73,4 +76,7 @@ class AutoencoderPhase(Phase):
         video, again = torch.stack(clips), torch.cat(decoded)
         save_grid(rearrange([video[:64, :, 0], again[:64, :, 0]], "two b c h w -> b two c h w"), picture)
         std = float(torch.cat(latents).std())
+        if not 0.9 < std < 1.1:
+            advice = f"set autoencoder.scaling_factor to {autoencoder.scaling_factor / std:.4g} before training a denoiser"
+            logger.warning("latents have a standard deviation of %.3f instead of 1; %s", std, advice)
         return {"psnr": psnr(again, video), "latent_std": std, "best_scaling_factor": autoencoder.scaling_factor / std}

@@ -117,7 +117,7 @@ class Optimizer:
                 raise WeightsError(f"the optimizer state {key} belongs to no trained parameter")
             if what in _MOMENTS:
                 value = torch.zeros_like(parameter, memory_format=torch.preserve_format).copy_(value)
-            self.adamw.state[parameter][what] = value.clone()
+            self.adamw.state[parameter][what] = value.to(parameter.device, copy=True)
 
 
 def _temporal(modules: Mapping[str, nn.Module]) -> Iterator[nn.Parameter]:

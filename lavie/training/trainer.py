@@ -116,7 +116,8 @@ class Trainer:
         newest = self.checkpoints.newest()
         done = None if newest is None else self.resume(newest)
         self.journal.cut(done.total if done else 0)
-        with Interrupts() as interrupts, torch.random.fork_rng():
+        devices = [self.device] if self.device.type == "cuda" else []
+        with Interrupts() as interrupts, torch.random.fork_rng(devices):
             for index in self.chosen:
                 if done is not None and (index < done.phase or (index == done.phase and done.complete)):
                     continue
@@ -241,8 +242,8 @@ class Trainer:
             for name, module in work.phase.trained().items():
                 fill(module, work.average.modules[name].state_dict())
         position = Position(work.index, work.step, work.first_total + work.step, complete=True)
-        path = self.checkpoints.save(position, self.modules, dump(self.spec))
         save_stage(self.modules, self.spec.model, self.folder / "weights", overwrite=True)
+        path = self.checkpoints.save(position, self.modules, dump(self.spec))
         if interrupts.signum:
             raise TrainingStoppedError(f"stopped after {work.phase.spec.name}; saved as {path}", interrupts.signum)
 
