@@ -1,17 +1,19 @@
 """The folder that generated videos go to: names without prompts, nothing overwritten, nothing made twice."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lavie.api import GeneratedVideo, Model, check_memory
+from lavie.choice import check_memory
+from lavie.contact_sheet import MAX_ROWS, Row, write_contact_sheet
 from lavie.errors import VideoError
-from lavie.prompts import hash_of
+from lavie.model import GeneratedVideo, Model
+from lavie.prompts import hash_of, shorten
 from lavie.record import Recipe, Record, read_record, sidecar_of, write_sidecar
 from lavie.stages import OnStep, Request, Stage
-from lavie.video import check_format
+from lavie.video import check_format, read_video
 
 _REMEDY = "Overwrite it, or choose another folder"
 
@@ -30,16 +32,23 @@ class Outputs:
         prompt = hash_of(recipe.prompt, recipe.negative_prompt)
         return self.folder / f"{recipe.seed}-{recipe.spec_hash}-{prompt}.{self.ending}"
 
-    def prepare(self, model: Model) -> None:
-        """Refuse what the format cannot hold, then create the folder and see that files can be written to it.
+    def check(self, model: Model) -> None:
+        """Refuse videos that the format cannot hold or that, enlarged, do not fit into memory.
 
         Raises:
-            VideoError: naming the folder or file.
-            SpecError: if the enlarged video does not fit into memory.
+            VideoError: naming the limit.
+            SpecError: naming the size.
         """
         shape, scale = model.shape(), self.scale
         check_format(self.folder / f"video.{self.ending}", shape.height * scale, shape.width * scale, shape.fps)
         check_memory(shape, scale)
+
+    def prepare(self) -> None:
+        """Make the folder if it is missing, and see that files can be written to it.
+
+        Raises:
+            VideoError: naming the folder.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
@@ -109,18 +118,48 @@ def plan(requests: Iterable[Request], model: Model, outputs: Outputs) -> list[Jo
 
 
 def run(
-    jobs: Iterable[Job], model: Model, stage: Stage, outputs: Outputs, on_step: OnStep | None = None
-) -> Iterator[tuple[Job, GeneratedVideo]]:
-    """Make the videos that are not there, one by one, and hand each out once it is whole on disk.
+    jobs: Iterable[Job], model: Model, stage: Stage | None, outputs: Outputs, on_step: OnStep | None = None
+) -> Iterator[tuple[Job, GeneratedVideo | None]]:
+    """Make the videos that are not there, one by one, and hand out each job once its file is whole on disk.
+
+    The stage may be left out where every job is done; a done job comes without a video.
 
     Raises:
         VideoError: naming the path, if one cannot be written; those before it stay.
     """
     for job in jobs:
-        if not job.is_done:
+        if job.is_done:
+            yield job, None
+        else:
+            assert stage is not None, "there are videos to make"
             video = model.make(stage, job.request, on_step)
-            assert outputs.write(video) == job.path
+            outputs.write(video)
             yield job, video
 
 
-__all__ = ["Job", "Outputs", "plan", "run"]
+class Sheet:
+    """A contact sheet of a run, a row per video, as far as one sheet reaches."""
+
+    def __init__(self, jobs: Sequence[Job], folder: Path) -> None:
+        names = "\0".join(job.path.name for job in jobs)
+        self.path = folder / f"contact-sheet-{hash_of(names)}.png"
+        self._rows: list[Row] = []
+
+    def add(self, job: Job, video: GeneratedVideo | None) -> None:
+        """Add one video; one that an earlier run has made is read from its file."""
+        if len(self._rows) < MAX_ROWS:
+            frames = read_video(job.path).frames if video is None else video.frames()
+            prompt = shorten(job.request.prompt, 100)
+            self._rows.append(Row.of(frames, f"{prompt}  seed {job.request.seed}"))
+
+    def write(self) -> Path:
+        """Write the sheet.
+
+        Raises:
+            VideoError: naming the path, if it cannot be written.
+        """
+        write_contact_sheet(self.path, self._rows)
+        return self.path
+
+
+__all__ = ["Job", "Outputs", "Sheet", "plan", "run"]

@@ -1,0 +1,130 @@
+"""From names and options to a model: every choice is checked here, before anything is built."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from lavie.building import build
+from lavie.errors import Fault, SpecError, WeightsError
+from lavie.model import DTYPES, Model, shape_of
+from lavie.registry import Registry, installed
+from lavie.specfile import change_spec, load_spec
+from lavie.stages import StageSpec, VideoShape, shipped_weights
+from lavie.weights.files import WEIGHTS_FILE, read_manifest
+
+DEFAULT_SPEC = "base-tiny"
+"""What runs where nothing is said: the model that ships with lavie."""
+MAX_SEED = 2**63 - 1
+
+
+def choose_model(
+    spec: str | Path | StageSpec | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    weights: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    registry: Registry | None = None,
+) -> Model:
+    """Settle what is to run, and refuse what cannot, before anything is built.
+
+    Without `spec` it is the one that the weights were made with, and without either it is `base-tiny`.
+
+    Raises:
+        SpecError: with the path of whatever is wrong in the spec, or naming `device` or `dtype`.
+        WeightsError: if there are no weights.
+    """
+    registry = registry or installed()
+    if dtype not in DTYPES:
+        raise SpecError([Fault("dtype", f"unknown dtype {dtype!r}. Known: {', '.join(DTYPES)}")])
+    loaded = choose_spec(spec, overrides=overrides, weights=weights, registry=registry)
+    check_memory(shape_of(loaded))
+    with torch.device("meta"):
+        build(loaded, registry)
+    folder, name = _weights_for(spec, weights)
+    if folder is None:
+        raise WeightsError(f"the spec {name!r} comes without weights; name a folder of them with --weights")
+    sha256 = read_manifest(folder)["files"].get(WEIGHTS_FILE, {}).get("sha256", "")
+    return Model(loaded, name, folder, sha256, _device(device), dtype, registry)
+
+
+def choose_spec(
+    spec: str | Path | StageSpec | None,
+    *,
+    overrides: Sequence[str] = (),
+    weights: str | Path | None = None,
+    registry: Registry | None = None,
+) -> StageSpec:
+    """Return the spec of what is to run, with overrides applied; see `choose_model`.
+
+    Raises:
+        SpecError: with the path of whatever is wrong in it.
+    """
+    registry = registry or installed()
+    if spec is None and weights is not None:
+        folder, _ = _weights_for(spec, weights)
+        assert folder is not None
+        recorded = read_manifest(folder).get("spec")
+        spec = registry.load(StageSpec, recorded, str(folder))  # type: ignore[type-abstract]
+    if isinstance(spec, StageSpec):
+        loaded = change_spec(spec, overrides, registry) if overrides else spec
+    else:
+        loaded = load_spec(spec or DEFAULT_SPEC, registry, overrides, "stage")
+    assert isinstance(loaded, StageSpec), "the registry was asked for a stage"
+    return loaded
+
+
+def _weights_for(spec: str | Path | StageSpec | None, weights: str | Path | None) -> tuple[Path | None, str]:
+    """Return the folder of weights, and what the model is called in records and messages."""
+    name = "" if isinstance(spec, StageSpec) or (spec is None and weights is not None) else str(spec or DEFAULT_SPEC)
+    if weights is None:
+        return (shipped_weights(name) if name == Path(name).stem else None), Path(name).stem
+    folder = Path(weights)
+    folder = folder.parent if folder.is_file() else folder
+    return folder, Path(name).stem or folder.name
+
+
+def _device(name: str) -> str:
+    """Work out `auto`, and refuse devices that are not here."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SpecError([Fault("device", f"unknown device {name!r}. Known: auto, cpu, cuda")]) from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        found = f"torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices here"
+        raise SpecError([Fault("device", f"{name} is not available: {found}. Use cpu")])
+    if device.type not in {"cpu", "cuda"}:
+        raise SpecError([Fault("device", f"{name} is not supported. Known: auto, cpu, cuda")])
+    return name
+
+
+def check_memory(shape: VideoShape, scale: int = 1) -> None:
+    """Refuse a video whose pixels alone, once as floats and once as bytes of the file, exceed this machine's memory.
+
+    Raises:
+        SpecError: with both numbers of bytes.
+    """
+    needed = shape.num_frames * shape.height * shape.width * 3 * (8 + scale**2)
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
+    if needed > present:
+        size = f"{shape.num_frames} frames of {shape.height}×{shape.width}"
+        reason = f"{size} need more than {needed / 2**30:,.0f} GiB for pixels alone; this machine has"
+        raise SpecError([Fault("video", f"{reason} {present / 2**30:,.0f} GiB of memory")])
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed, or refuse it.
+
+    Raises:
+        SpecError: if it is not in [0, 2^63).
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise SpecError([Fault("seed", f"must be a whole number in [0, 2^63), got {seed!r:.80}")])
+    return seed
+
+
+__all__ = ["DEFAULT_SPEC", "check_memory", "check_seed", "choose_model", "choose_spec"]

@@ -1,0 +1,140 @@
+"""A model that is settled but not loaded, and the videos that it makes."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lavie.errors import Fault, SpecError, VideoError
+from lavie.record import Recipe, Record, comment_of, environment, foreign_components, sidecar_of, write_sidecar
+from lavie.registry import Registry
+from lavie.spec import dump, spec_hash, type_of
+from lavie.stages import OnStep, Request, Stage, StageSpec, VideoShape, load_stage
+from lavie.video import Frames, enlarge, to_frames, write_video
+from lavie.vocabulary import check_words
+from lavie.weights.files import read_manifest
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Precisions of the networks, by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedVideo:
+    """A video and the record of what made it."""
+
+    video: Float[Tensor, "3 f h w"]
+    """Pixels in [-1, 1]."""
+    fps: float
+    record: Record
+
+    def frames(self) -> Frames:
+        """Return the video as files hold it: uint8, `f h w c`."""
+        return to_frames(self.video)
+
+    def save(self, path: str | Path, scale: int = 1) -> Path:
+        """Write an .mp4 or .gif, each pixel as a square of `scale` × `scale`, and the record beside it.
+
+        Raises:
+            VideoError: naming the path, if the format cannot hold the video or the disk does not take it.
+        """
+        path = Path(path)
+        frames = enlarge(self.frames(), scale)
+        recipe = self.record.recipe.model_copy(update={"scale": scale})
+        record = self.record.model_copy(update={"recipe": recipe})
+        with suppress(OSError):
+            sidecar_of(path).unlink()  # it would tell of the video that is replaced
+        write_video(path, frames, self.fps, comment_of(record))
+        write_sidecar(path, record)
+        return path
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What is to run: a stage's spec, its weights, device and dtype; nothing is built or loaded yet."""
+
+    spec: StageSpec
+    name: str
+    weights: Path
+    weights_sha256: str
+    device: str
+    dtype: str
+    registry: Registry = field(repr=False)
+
+    def shape(self) -> VideoShape:
+        """Return size and rate of the videos that come out."""
+        return shape_of(self.spec)
+
+    def trained_shape(self) -> VideoShape:
+        """Return size and rate of the videos that the weights were made for."""
+        recorded = read_manifest(self.weights).get("spec")
+        if recorded is None:
+            return self.shape()
+        return shape_of(self.registry.load(StageSpec, recorded, str(self.weights)))  # type: ignore[type-abstract]
+
+    def recipe(self, request: Request, scale: int = 1) -> Recipe:
+        """Return everything that determines the pixels of a request's file."""
+        return Recipe(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            seed=request.seed,
+            spec_hash=spec_hash(self.spec),
+            weights_sha256=self.weights_sha256,
+            dtype=self.dtype,
+            scale=scale,
+        )
+
+    def load(self) -> Stage:
+        """Build the stage and load its weights.
+
+        Raises:
+            WeightsError: if they are damaged or belong to another network.
+        """
+        return load_stage(self.spec, self.weights, self.device, DTYPES[self.dtype])
+
+    def check_prompts(self, stage: Stage, prompts: Sequence[str]) -> list[str]:
+        """Refuse prompts with words that the model never learned; return warnings about what is cut off.
+
+        Raises:
+            PromptError: answering with what the model knows.
+        """
+        warnings = [check_words(prompt, stage.unknown_words(prompt), self.spec, self.name) for prompt in prompts]
+        return [warning for warning in warnings if warning]
+
+    def make(self, stage: Stage, request: Request, on_step: OnStep | None = None) -> GeneratedVideo:
+        """Make one video, alone in its batch, so that what else is asked for cannot change it."""
+        start = time.perf_counter()
+        try:
+            video = stage.generate([request], on_step)[0]
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+                raise VideoError(f"out of memory on {self.device}: ask for fewer frames or a smaller size") from error
+            raise
+        record = Record(
+            recipe=self.recipe(request),
+            spec_name=self.name,
+            spec=dump(self.spec),
+            environment=environment(self.device),
+            components=foreign_components(self.spec, self.registry),
+            seconds={"generate": round(time.perf_counter() - start, 3)},
+        )
+        return GeneratedVideo(video, self.shape().fps, record)
+
+
+def shape_of(spec: StageSpec) -> VideoShape:
+    """Return size and rate of the videos that a stage makes.
+
+    Raises:
+        SpecError: if it makes none.
+    """
+    shape = getattr(spec, "video", None)
+    if not isinstance(shape, VideoShape):
+        raise SpecError([Fault("video", f"{type_of(type(spec))} has no video shape, so it cannot generate by itself")])
+    return shape
+
+
+__all__ = ["DTYPES", "GeneratedVideo", "Model", "shape_of"]
