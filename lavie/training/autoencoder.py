@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal, final
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from lavie.blocks.autoencoder import Autoencoder
@@ -15,7 +14,7 @@ from lavie.spec import Count, NonNegative
 from lavie.stages.text_to_video import TextToVideo
 from lavie.training.losses import contrast_weight, kl_divergence, psnr, weighted_l1
 from lavie.training.phase import Batch, Phase, PhaseSpec, Source, held_back
-from lavie.training.pictures import save_grid
+from lavie.training.pictures import draw_pairs
 from lavie.training.randomness import Draws
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class AutoencoderPhase(Phase):
     """Trains the autoencoder."""
 
     def __init__(self, spec: AutoencoderPhaseSpec, stage: TextToVideo) -> None:
-        self.spec = spec
+        self.spec: AutoencoderPhaseSpec = spec
         self.autoencoder = stage.autoencoder
         self.dataset = spec.data.build()
 
@@ -70,13 +69,16 @@ class AutoencoderPhase(Phase):
         device = next(autoencoder.parameters()).device
         clips = [clip.video for clip in held_back(self.spec.evaluation, self.dataset)]
         latents, decoded = [], []
-        for part in torch.stack(clips).split(32):
-            latents.append(autoencoder.encode(part.to(device)).cpu())
+        for start in range(0, len(clips), 32):
+            part = torch.stack(clips[start : start + 32]).to(device)
+            latents.append(autoencoder.encode(part).cpu())
             decoded.append(autoencoder.decode(latents[-1].to(device)).clamp(-1, 1).cpu())
         video, again = torch.stack(clips), torch.cat(decoded)
-        save_grid(rearrange([video[:64, :, 0], again[:64, :, 0]], "two b c h w -> b two c h w"), picture)
+        draw_pairs(video[:32], again[:32], picture)
         std = float(torch.cat(latents).std())
         if not 0.9 < std < 1.1:
-            advice = f"set autoencoder.scaling_factor to {autoencoder.scaling_factor / std:.4g} before training a denoiser"
+            advice = (
+                f"set autoencoder.scaling_factor to {autoencoder.scaling_factor / std:.4g} before training a denoiser"
+            )
             logger.warning("latents have a standard deviation of %.3f instead of 1; %s", std, advice)
         return {"psnr": psnr(again, video), "latent_std": std, "best_scaling_factor": autoencoder.scaling_factor / std}

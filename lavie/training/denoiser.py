@@ -20,7 +20,7 @@ from lavie.stages.base import Request
 from lavie.stages.text_to_video import TextToVideo
 from lavie.training.losses import video_and_image_loss
 from lavie.training.phase import Batch, Phase, PhaseSpec, Source, held_back
-from lavie.training.pictures import save_grid
+from lavie.training.pictures import draw_clips
 from lavie.training.randomness import Draws
 
 BatchCount = Annotated[int, Field(ge=0, le=65536)]
@@ -88,7 +88,7 @@ class DenoiserPhase(Phase):
     """Trains the denoiser and, if the spec says so, the text encoder."""
 
     def __init__(self, spec: DenoiserPhaseSpec, stage: TextToVideo) -> None:
-        self.spec = spec
+        self.spec: DenoiserPhaseSpec = spec
         self.stage = stage
         self.schedule = stage.spec.schedule.build()
         self.images = spec.images.build() if spec.images is not None else None
@@ -146,8 +146,7 @@ class DenoiserPhase(Phase):
         stage = sampling_stage(self.stage, averaged, num_frames=clips[0].video.shape[1])
         requests = [Request(clip.caption, seed=i) for i, clip in enumerate(clips)]
         made = torch.cat([stage.generate(requests[i : i + 16]) for i in range(0, len(requests), 16)])
-        chosen = torch.linspace(0, made.shape[2] - 1, min(8, made.shape[2])).round().long()
-        save_grid(rearrange(made[:24, :, chosen], "b c f h w -> b f c h w"), picture)
+        draw_clips(made[:24], [clip.caption for clip in clips[:24]], picture)
         if evaluation.metric is None:
             return {}
         metric = evaluation.metric.build()

@@ -197,7 +197,7 @@ class Trainer:
         if not math.isfinite(values["loss"]):
             raise DivergedError(self._diverged(work, "loss", values["loss"]))
         work.optimizer.adamw.zero_grad(set_to_none=True)
-        losses["loss"].backward()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
         norm = float(work.optimizer.clip())
         if not math.isfinite(norm):
             raise DivergedError(self._diverged(work, "gradient norm", norm))

@@ -22,7 +22,10 @@ MODEL = {
         "num_layers": 1,
         "num_heads": 2,
         "max_tokens": 16,
-        "tokenizer": {"type": "words", "vocabulary": ["a", "red", "green", "blue", "circle", "moving", "left", "right"]},
+        "tokenizer": {
+            "type": "words",
+            "vocabulary": ["a", "red", "green", "blue", "circle", "moving", "left", "right"],
+        },
     },
     "autoencoder": {
         "type": "kl",

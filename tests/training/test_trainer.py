@@ -3,6 +3,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,10 @@ def test_losing_the_steps_since_the_last_checkpoint_changes_nothing(
     def die(_: dict[str, Tensor]) -> None:
         raise RuntimeError("power cut")
 
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
+    with monkeypatch.context() as patch:
         at_step(patch, 3, die)
-        Trainer(recipe, run_folder).run()
+        with pytest.raises(RuntimeError, match="power cut"):
+            Trainer(recipe, run_folder).run()
     Trainer(recipe, run_folder).run()
     assert_same_weights(uninterrupted, run_folder)
     totals = [row["total"] for row in Journal(run_folder / "metrics.jsonl").rows()]
@@ -132,9 +134,10 @@ def test_what_has_not_begun_yet_may_still_change(
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_serves(
     recipe: TrainSpec, run_folder: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(TrainingStoppedError):
+    with monkeypatch.context() as patch:
         at_step(patch, 2, lambda _: os.kill(os.getpid(), signal.SIGINT))
-        Trainer(recipe, run_folder).run()
+        with pytest.raises(TrainingStoppedError):
+            Trainer(recipe, run_folder).run()
     newest = Trainer(recipe, run_folder).checkpoints.newest()
     assert newest is not None
     for name in ("model", "average", "optimizer"):
@@ -183,7 +186,7 @@ def test_the_autoencoder_rests_while_the_denoiser_learns(uninterrupted: Path) ->
     ends = [load_file(path / "model.safetensors") for path in sorted(uninterrupted.glob("checkpoints/*-end"))]
     changed = [
         {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-        for before, after in zip(ends, ends[1:], strict=False)
+        for before, after in pairwise(ends)
     ]
     assert changed == [{"denoiser", "text_encoder"}, {"denoiser", "text_encoder"}]
 
@@ -192,10 +195,7 @@ def test_temporal_layers_learn_from_clips_only(uninterrupted: Path) -> None:
     ends = [load_file(path / "model.safetensors") for path in sorted(uninterrupted.glob("checkpoints/*-end"))]
     temporal = [name for name in ends[0] if "temporal" in name]
     assert temporal
-    moved = [
-        any(not torch.equal(before[name], after[name]) for name in temporal)
-        for before, after in zip(ends, ends[1:], strict=False)
-    ]
+    moved = [any(not torch.equal(before[name], after[name]) for name in temporal) for before, after in pairwise(ends)]
     assert moved == [False, True]
 
 
@@ -235,7 +235,7 @@ def test_the_loss_falls_when_one_batch_is_learned_by_heart(
 
 
 def test_an_unknown_phase_is_refused_naming_those_there_are() -> None:
-    with pytest.raises(SpecError, match="no phase 'video'. The recipe has image, joint"):
+    with pytest.raises(SpecError, match=r"no phase 'video'\. The recipe has image, joint"):
         choose(["image", "joint"], ["video"], None)
 
 
