@@ -245,7 +245,7 @@ def _check_class(cls: object) -> None:
     """Refuse what is no component: an instance, an abstract class, a class without kind, type or a sane name."""
     if not (isinstance(cls, type) and issubclass(cls, Spec)):
         raise PluginError(f"lavie_components returned {cls!r:.80}, which is no component class")
-    if not cls.kind or is_kind(cls):
+    if not cls.kind or is_kind(cls) or not any(is_kind(base) for base in _spec_bases(cls)):
         raise PluginError(f"{cls.__name__} is no component: it needs a kind as base and 'type: Literal[\"name\"]'")
     if isabstract(cls):
         missing = ", ".join(sorted(cls.__abstractmethods__))
@@ -257,7 +257,11 @@ def _check_class(cls: object) -> None:
 
 def kind_class(cls: type[Spec]) -> type[Spec]:
     """Return the kind (abstract class) that a component belongs to."""
-    return [base for base in cls.__mro__ if issubclass(base, Spec) and is_kind(base)][-1]
+    return [base for base in _spec_bases(cls) if is_kind(base)][-1]
+
+
+def _spec_bases(cls: type[Spec]) -> list[type[Spec]]:
+    return [base for base in cls.__mro__ if issubclass(base, Spec)]
 
 
 def _one_line(error: BaseException) -> str:

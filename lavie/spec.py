@@ -255,7 +255,7 @@ class PerLevel(BaseModel, Generic[T]):
         return self.everywhere
 
 
-def check_levels(path: str, value: PerLevel[Any], num_levels: int) -> None:
+def check_levels(path: str, value: PerLevel[T], num_levels: int) -> None:
     """Refuse a per-level list whose length is not the number of levels.
 
     Raises:
