@@ -14,7 +14,7 @@ from lavie.blocks import (
     unet,
 )
 from lavie.registry import hookimpl
-from lavie.samplers import ddim, ddpm, euler, guidance, schedule
+from lavie.samplers import ddim, ddpm, dpmpp, euler, euler_ancestral, guidance, heun, lcm, schedule, unipc
 from lavie.spec import Spec
 from lavie.stages import text_to_video
 
@@ -55,6 +55,7 @@ def lavie_components() -> list[type[Spec]]:
         # noise levels and guidance
         schedule.LinearScheduleSpec,
         schedule.ScaledLinearScheduleSpec,
+        schedule.CosineScheduleSpec,
         schedule.FlowScheduleSpec,
         guidance.ClassifierFreeSpec,
         guidance.NoGuidanceSpec,
@@ -62,6 +63,11 @@ def lavie_components() -> list[type[Spec]]:
         ddpm.DDPMSpec,
         ddim.DDIMSpec,
         euler.EulerSpec,
+        euler_ancestral.EulerAncestralSpec,
+        heun.HeunSpec,
+        dpmpp.DPMPP2MSpec,
+        unipc.UniPCSpec,
+        lcm.LCMSpec,
         # stages
         text_to_video.TextToVideoSpec,
     ]

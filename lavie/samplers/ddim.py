@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lavie.samplers.base import Denoise, Noise, Offset, Sampler, SamplerSpec, Step, clamp, draw, posterior_std
+from lavie.samplers.grid import unit_scale
 from lavie.samplers.schedule import Schedule
 from lavie.samplers.spacing import TableSpacing, entries
 from lavie.spec import Fraction, Positive
@@ -23,7 +24,7 @@ class DDIM(Sampler):
     def __init__(
         self, schedule: Schedule, sigmas: list[float], targets: list[float], *, eta: float, clip: float | None
     ) -> None:
-        super().__init__(schedule, sigmas, initial_scale=1 / schedule.scales(sigmas[0])[0])
+        super().__init__(schedule, sigmas, unit_scale(schedule, sigmas[0]))
         self.targets = targets
         self.eta = eta
         self.clip = clip
@@ -54,7 +55,7 @@ class DDIMSpec(SamplerSpec):
 
     type: Literal["ddim"] = "ddim"
     spacing: TableSpacing = "leading"
-    """Which timesteps are visited: leading, trailing or linspace."""
+    """Which timesteps are visited: leading, trailing, linspace or respaced."""
     offset: Offset = 1
     """Timesteps added to the leading spacing."""
     stride: Literal["grid", "constant"] = "grid"

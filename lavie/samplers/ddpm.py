@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lavie.samplers.base import Denoise, Noise, Offset, Sampler, SamplerSpec, Step, clamp, draw, posterior_std
+from lavie.samplers.grid import unit_scale
 from lavie.samplers.schedule import Schedule
 from lavie.samplers.spacing import TableSpacing, entries
 from lavie.spec import Positive
@@ -19,7 +20,7 @@ class DDPM(Sampler):
     """Draws each noisier-to-cleaner transition from the posterior of the forward process."""
 
     def __init__(self, schedule: Schedule, sigmas: list[float], *, variance: Variance, clip: float | None) -> None:
-        super().__init__(schedule, sigmas, initial_scale=1 / schedule.scales(sigmas[0])[0])
+        super().__init__(schedule, sigmas, unit_scale(schedule, sigmas[0]))
         self.variance = variance
         self.clip = clip
 
@@ -57,7 +58,7 @@ class DDPMSpec(SamplerSpec):
 
     type: Literal["ddpm"] = "ddpm"
     spacing: TableSpacing = "leading"
-    """Which timesteps are visited: leading, trailing or linspace."""
+    """Which timesteps are visited: leading, trailing, linspace or respaced."""
     offset: Offset = 0
     """Timesteps added to the leading spacing: 0 ends at timestep 0 (diffusers up to 0.17), 1 at timestep 1 (since)."""
     variance: Variance = "fixed_small"

@@ -6,9 +6,9 @@ from typing import Literal, final
 from jaxtyping import Float
 from torch import Tensor
 
-from lavie.samplers.base import Denoise, Noise, Offset, Sampler, SamplerSpec, Step
+from lavie.samplers.base import Denoise, Noise, Sampler, Step
+from lavie.samplers.grid import GridSpec
 from lavie.samplers.schedule import Schedule
-from lavie.samplers.spacing import Spacing, positions
 
 
 @final
@@ -16,7 +16,7 @@ class Euler(Sampler):
     """Follows the straight line through the denoised latent; deterministic, first order."""
 
     def steps(self, denoise: Denoise, initial: Float[Tensor, "b c f h w"], noise: Noise) -> Iterator[Step]:
-        """Walk from `initial` to the end of the grid; never calls `noise`."""
+        """Walk from `initial` to zero noise; never calls `noise`."""
         noisy = self.start(initial)
         for index, sigma, sigma_next in self.intervals():
             denoised = denoise(noisy, sigma)
@@ -25,19 +25,12 @@ class Euler(Sampler):
 
 
 @final
-class EulerSpec(SamplerSpec):
-    """Euler's method: one network call per step, ends at zero noise."""
+class EulerSpec(GridSpec):
+    """Euler's method: one network call per step, no noise added."""
 
     type: Literal["euler"] = "euler"
-    spacing: Spacing | None = None
-    """Where steps start: leading, trailing, linspace or even; left out: linspace, or even with a flow schedule."""
-    offset: Offset = 0
-    """Timesteps added to the leading spacing."""
 
     def build(self, schedule: Schedule) -> Euler:
-        """Lay the grid; `linspace` and `trailing` start from pure noise of σ_max, the others from a unit input."""
-        spacing = self.spacing or schedule.spacing
-        grid = positions(spacing, schedule.num_train_timesteps, self.num_inference_steps, self.offset)
-        sigmas = [*map(schedule.at, grid), 0.0]
-        scale = sigmas[0] if spacing in ("linspace", "trailing") else 1 / schedule.scales(sigmas[0])[0]
-        return Euler(schedule, sigmas, scale)
+        """Lay the grid over a schedule."""
+        sigmas = self.full_grid(schedule)
+        return Euler(schedule, sigmas, self.full_scale(schedule, sigmas[0]))

@@ -18,6 +18,8 @@ from lavie.samplers.schedule import RectifiedFlow, Schedule
 from lavie.spec import PredictionType
 
 C = TypeVar("C")
+LAST_SIGMA_OF_EPSILON = 1e5
+"""Noise levels above it amplify the rounding of the network's answer beyond use."""
 
 
 def check_prediction(schedule: Schedule, prediction_type: PredictionType) -> None:
@@ -31,6 +33,8 @@ def check_prediction(schedule: Schedule, prediction_type: PredictionType) -> Non
         reason = "is defined for variance-preserving schedules; with schedule flow use flow or sample"
     elif not is_flow and prediction_type == "flow":
         reason = "is defined for straight paths; use schedule flow, or epsilon, v_prediction or sample"
+    elif prediction_type == "epsilon" and schedule.sigmas[-1] > LAST_SIGMA_OF_EPSILON:
+        reason = "says nothing of the latent where all is noise; with terminal_sigma use v_prediction or sample"
     else:
         return
     raise SpecError([Fault("prediction_type", f"{prediction_type} {reason}")])

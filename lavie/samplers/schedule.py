@@ -16,14 +16,13 @@ from jaxtyping import Float64
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from lavie.samplers.spacing import Spacing
 from lavie.spec import Spec
 
 Level = TypeVar("Level", float, Tensor)
 """A noise level: one number, or one per sample of a batch."""
 Beta = Annotated[float, Field(gt=0, lt=1)]
 NumTimesteps = Annotated[int, Field(ge=2, le=65536)]
-MAX_SIGMA = 1e7
+MAX_SIGMA = 1e8
 """Above this the signal is lost in the rounding of float32."""
 
 
@@ -34,7 +33,7 @@ class Schedule(ABC):
     timestep that the network is told; a flow schedule with a shift tells the network another number.
     """
 
-    spacing: ClassVar[Spacing]
+    spacing: ClassVar[Literal["linspace", "even"]]
     """How solvers of the probability flow spread their steps over this schedule unless told otherwise."""
 
     def __init__(self, sigmas: Sequence[float], timesteps: Sequence[float]) -> None:
@@ -64,7 +63,7 @@ class Schedule(ABC):
 class VariancePreserving(Schedule):
     """Mixes with `alpha² + sigma_hat² = 1` (arXiv 2006.11239): network input = sigma coordinates / √(1 + σ²)."""
 
-    spacing: ClassVar[Spacing] = "linspace"
+    spacing: ClassVar[Literal["linspace", "even"]] = "linspace"
 
     def __init__(self, alphas_cumprod: Sequence[float]) -> None:
         table = [math.sqrt((1 - alpha) / alpha) for alpha in alphas_cumprod]
@@ -105,7 +104,7 @@ class RectifiedFlow(Schedule):
     2403.03206, eq. 23), which is σ' = s·σ.
     """
 
-    spacing: ClassVar[Spacing] = "even"
+    spacing: ClassVar[Literal["linspace", "even"]] = "even"
     LAST: ClassVar[float] = 1 - 1e-4
     """The grid ends just before t = 1, where sigma would be infinite."""
 
@@ -145,38 +144,53 @@ class ScheduleSpec(Spec, ABC):
         """Build the tables."""
 
 
-class _BetasSpec(ScheduleSpec, ABC):
+class BetasSpec(ScheduleSpec, ABC):
     """A variance-preserving schedule given by the variance that each timestep adds."""
 
-    beta_start: Beta = 1e-4
-    """Variance added by the first timestep, in (0, 1)."""
-    beta_end: Beta = 0.02
-    """Variance added by the last timestep, in (0, 1)."""
     num_train_timesteps: NumTimesteps = 1000
     """Noise levels in the table."""
+    terminal_sigma: Annotated[float, Field(ge=1, le=MAX_SIGMA)] | None = None
+    """Noise-to-signal ratio of the last timestep; the table is stretched as if it were infinite, so that sampling may
+    start from pure noise (1e8; not for epsilon). Left out: what the betas amount to."""
 
     @abstractmethod
     def _betas(self) -> list[float]:
         """Return the variance that each timestep adds."""
 
+    def _alphas_cumprod(self) -> list[float]:
+        table = _cumulative(self._betas())
+        return table if self.terminal_sigma is None else _stretch(table, self.terminal_sigma)
+
     @model_validator(mode="after")
     def _check_range(self) -> Self:
-        log_alpha = sum(math.log1p(-beta) for beta in self._betas())
-        if log_alpha < -2 * math.log(MAX_SIGMA):
+        depth = -sum(math.log1p(-beta) for beta in self._betas()) / 2
+        if depth > math.log(MAX_SIGMA):
             raise ValueError(
-                f"betas {self.beta_start} to {self.beta_end} over {self.num_train_timesteps} timesteps bury the signal "
-                f"{math.exp(min(-log_alpha / 2, 700.0)):.0e} times deep in noise, at most {MAX_SIGMA:.0e}: "
+                f"betas up to {self._betas()[-1]:.3g} over {self.num_train_timesteps} timesteps bury the signal "
+                f"{math.exp(min(depth, 700.0)):.0e} times deep in noise, at most {MAX_SIGMA:.0e}: "
                 "lower beta_end or num_train_timesteps"
             )
+        *_, before, last = self._alphas_cumprod()
+        if last >= before:
+            raise ValueError(f"terminal_sigma must be above {(1 / before - 1) ** 0.5:.0f}, that of the timestep before")
         return self
 
     def build(self) -> VariancePreserving:
         """Build the tables in float64."""
-        return VariancePreserving(_cumulative(self._betas()))
+        return VariancePreserving(self._alphas_cumprod())
+
+
+class _BetaRangeSpec(BetasSpec, ABC):
+    """Betas between two ends."""
+
+    beta_start: Beta = 1e-4
+    """Variance added by the first timestep, in (0, 1)."""
+    beta_end: Beta = 0.02
+    """Variance added by the last timestep, in (0, 1)."""
 
 
 @final
-class LinearScheduleSpec(_BetasSpec):
+class LinearScheduleSpec(_BetaRangeSpec):
     """Betas that grow linearly (arXiv 2006.11239, §4)."""
 
     type: Literal["linear"] = "linear"
@@ -186,7 +200,7 @@ class LinearScheduleSpec(_BetasSpec):
 
 
 @final
-class ScaledLinearScheduleSpec(_BetasSpec):
+class ScaledLinearScheduleSpec(_BetaRangeSpec):
     """Betas whose square root grows linearly (arXiv 2112.10752, released code)."""
 
     type: Literal["scaled_linear"] = "scaled_linear"
@@ -194,6 +208,20 @@ class ScaledLinearScheduleSpec(_BetasSpec):
     def _betas(self) -> list[float]:
         start, end = math.sqrt(self.beta_start), math.sqrt(self.beta_end)
         return _linspace(start, end, self.num_train_timesteps, lambda root: root * root)
+
+
+@final
+class CosineScheduleSpec(BetasSpec):
+    """Signal that falls as a squared cosine (arXiv 2102.09672, eq. 17), each beta at most 0.999."""
+
+    type: Literal["cosine"] = "cosine"
+
+    def _betas(self) -> list[float]:
+        def signal(t: float) -> float:
+            return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+
+        count = self.num_train_timesteps
+        return [min(1 - signal((index + 1) / count) / signal(index / count), 0.999) for index in range(count)]
 
 
 @final
@@ -223,3 +251,14 @@ def _cumulative(betas: Sequence[float]) -> list[float]:
         product *= 1 - beta
         table.append(product)
     return table
+
+
+def _stretch(alphas_cumprod: Sequence[float], terminal_sigma: float) -> list[float]:
+    """Move the root of the last entry to zero and the others along (arXiv 2305.08891, algorithm 1), then set the last.
+
+    An infinite sigma has no place in sigma coordinates; 1e8 cannot be told from it in float32.
+    """
+    roots = [math.sqrt(alpha) for alpha in alphas_cumprod]
+    first, last = roots[0], roots[-1]
+    stretched = [((root - last) * first / (first - last)) ** 2 for root in roots]
+    return [*stretched[:-1], 1 / (1 + terminal_sigma**2)]

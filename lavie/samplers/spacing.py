@@ -1,15 +1,17 @@
 """How a solver's steps are spread over the table of a schedule."""
 
+from itertools import accumulate
 from typing import Literal
 
 from lavie.errors import Fault, SpecError
 
-Spacing = Literal["leading", "trailing", "linspace", "even"]
+Spacing = Literal["leading", "trailing", "linspace", "respaced", "even"]
 """`leading`: multiples of the integer stride, from 0 up, plus an offset; the last timesteps are left out.
 `trailing`: down from the last timestep in equal strides, rounded. `linspace`: evenly from the last timestep to the
-first, both included. `even`: like `trailing` without rounding, so that the step to the clean latent is as long as the
-others."""
-TableSpacing = Literal["leading", "trailing", "linspace"]
+first, both included. `respaced`: the same, rounded after adding up strides from the first timestep on, where the error
+of the sum decides which way halves go. `even`: like `trailing` without rounding, so that the step to the clean latent
+is as long as the others."""
+TableSpacing = Literal["leading", "trailing", "linspace", "respaced"]
 """The spacings of solvers that only step on entries of the table; `linspace` is rounded."""
 
 
@@ -33,6 +35,9 @@ def positions(spacing: Spacing, num_train_timesteps: int, num_inference_steps: i
         case "linspace":
             step = (total - 1) / max(count - 1, 1)
             return [float(total - 1), *(index * step for index in range(count - 2, -1, -1))]
+        case "respaced":
+            strides = [0.0] + [(total - 1) / (count - 1)] * (count - 1) if count > 1 else [float(total - 1)]
+            return [float(round(position)) for position in accumulate(strides)][::-1]
         case "even":
             return [total * (1 - index / count) - 1 for index in range(count)]
 

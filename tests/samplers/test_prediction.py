@@ -112,3 +112,10 @@ def test_prediction_types_of_other_schedules_are_refused_with_what_fits(
 @each_pair
 def test_fitting_prediction_types_are_accepted(schedule: Schedule, prediction_type: PredictionType) -> None:
     check_prediction(schedule, prediction_type)
+
+
+def test_epsilon_is_refused_where_all_is_noise() -> None:
+    stretched = LinearScheduleSpec(terminal_sigma=1e8).build()
+    check_prediction(stretched, "v_prediction")
+    with pytest.raises(SpecError, match="epsilon says nothing of the latent where all is noise"):
+        check_prediction(stretched, "epsilon")

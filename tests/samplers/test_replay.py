@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lavie.samplers import DDIMSpec, DDPMSpec, EulerSpec, UnsupportedError, replay
+from lavie.samplers import DDIMSpec, DDPMSpec, EulerSpec, LinearScheduleSpec, UnsupportedError, replay
 from lavie.samplers.recording import read_recording
+from lavie.samplers.respaced import read_respaced, respaced_answers
 
 CONFIG = {
     "beta_start": 0.0001,
@@ -36,7 +37,12 @@ def describe(scheduler: str, config: dict[str, object] | None = None, **metadata
 
 
 def tensors(num_calls: int) -> dict[str, Tensor]:
-    return {"initial_noise": torch.ones(1, 4, 2, 4, 4), "model_output": torch.zeros(num_calls, 1, 4, 2, 4, 4)}
+    start = torch.ones(1, 4, 2, 4, 4)
+    return {
+        "initial_noise": start,
+        "model_output": torch.zeros(num_calls, *start.shape),
+        "x": torch.ones(num_calls + 1, *start.shape),
+    }
 
 
 def test_the_old_ddpm_has_neither_offset_nor_spacing() -> None:
@@ -77,6 +83,47 @@ def test_options_that_a_scheduler_ignores_are_ignored() -> None:
 def test_what_has_no_counterpart_is_refused_by_name(metadata: dict[str, str], message: str) -> None:
     with pytest.raises(UnsupportedError, match=message):
         read_recording(metadata)
+
+
+RESPACED = {
+    "respacing": "15",
+    "noise_schedule": "linear 1e-4..0.02, 1000 steps",
+    "mean_type": "epsilon",
+    "var_type": "fixed_large",
+    "clip_denoised": "false",
+    "sampler": "reference respaced gaussian diffusion, ddim_sample_loop",
+    "eta": "0.5",
+}
+
+
+def test_respaced_diffusion_is_read() -> None:
+    implicit = read_respaced(RESPACED)
+    assert implicit.schedule == LinearScheduleSpec()
+    assert implicit.sampler == DDIMSpec(num_inference_steps=15, spacing="respaced", set_alpha_to_one=True, eta=0.5)
+    ancestral = read_respaced({**RESPACED, "sampler": "p_sample_loop (ancestral)"}).sampler
+    assert ancestral == DDPMSpec(num_inference_steps=15, spacing="respaced", variance="fixed_large")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"respacing": "10,20"},
+        {"noise_schedule": "cosine"},
+        {"mean_type": "v"},
+        {"clip_denoised": "true"},
+        {"sampler": "plms"},
+        {"sampler": "p_sample_loop", "var_type": "learned"},
+    ],
+    ids=str,
+)
+def test_respaced_diffusion_of_another_kind_is_refused_by_name(option: dict[str, str]) -> None:
+    with pytest.raises(UnsupportedError, match=next(iter(option.values()))):
+        read_respaced({**RESPACED, **option})
+
+
+def test_an_unknown_stand_in_network_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="model='another' is not known"):
+        respaced_answers({}, {"model": "another"})
 
 
 @pytest.mark.parametrize(("num_calls", "message"), [(4, "ends after 4 network calls"), (6, "has 6 network calls")])

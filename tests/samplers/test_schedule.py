@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lavie.samplers.schedule import (
+    CosineScheduleSpec,
     FlowScheduleSpec,
     LinearScheduleSpec,
     RectifiedFlow,
@@ -20,6 +21,8 @@ SPECS: list[ScheduleSpec] = [
     LinearScheduleSpec(),
     ScaledLinearScheduleSpec(beta_start=0.00085, beta_end=0.012),
     LinearScheduleSpec(num_train_timesteps=10),
+    CosineScheduleSpec(),
+    LinearScheduleSpec(terminal_sigma=1e8),
     FlowScheduleSpec(),
     FlowScheduleSpec(shift=3.0),
 ]
@@ -111,3 +114,21 @@ def test_betas_that_bury_the_signal_are_refused(spec: type[LinearScheduleSpec]) 
 def test_absurd_numbers_are_refused(field: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(field))):
         LinearScheduleSpec(**field)
+
+
+def test_cosine_signal_falls_as_a_squared_cosine() -> None:
+    schedule = CosineScheduleSpec().build()
+    expected = math.cos((0.5 + 0.008) / 1.008 * math.pi / 2) ** 2 / math.cos(0.008 / 1.008 * math.pi / 2) ** 2
+    assert schedule.alphas_cumprod[499].item() == pytest.approx(expected)
+
+
+def test_a_terminal_sigma_moves_the_end_and_keeps_the_start() -> None:
+    plain, stretched = LinearScheduleSpec().build(), LinearScheduleSpec(terminal_sigma=1e8).build()
+    assert stretched.sigmas[-1].item() == pytest.approx(1e8)
+    assert stretched.sigmas[0].item() == pytest.approx(plain.sigmas[0].item())
+    assert (stretched.sigmas[1:] > plain.sigmas[1:]).all()
+
+
+def test_a_terminal_sigma_below_the_timestep_before_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"terminal_sigma must be above 15406"):
+        LinearScheduleSpec(terminal_sigma=4096.0)

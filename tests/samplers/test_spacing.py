@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lavie.errors import SpecError
 from lavie.samplers.spacing import Spacing, entries, positions
 
-SPACINGS: list[Spacing] = ["leading", "trailing", "linspace", "even"]
+SPACINGS: list[Spacing] = ["leading", "trailing", "linspace", "respaced", "even"]
 
 
 @given(st.sampled_from(SPACINGS), st.integers(2, 2000), st.integers(1, 200))
@@ -22,7 +22,7 @@ def test_positions_decrease_inside_the_table(spacing: Spacing, total: int, count
     assert grid[-1] > -1
 
 
-@given(st.sampled_from(["trailing", "linspace", "even"]), st.integers(2, 2000), st.integers(1, 200))
+@given(st.sampled_from(["trailing", "linspace", "respaced", "even"]), st.integers(2, 2000), st.integers(1, 200))
 def test_all_but_leading_spacing_start_at_the_last_timestep(spacing: Spacing, total: int, count: int) -> None:
     assume(count <= total)
     assert positions(spacing, total, count)[0] == total - 1
@@ -41,7 +41,13 @@ def test_halves_round_to_even_as_numpy_does() -> None:
     assert entries("linspace", 1000, 5) == [999, 749, 500, 250, 0]
 
 
-@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+def test_respaced_differs_from_linspace_in_halves_only() -> None:
+    """20 · 49.95 is 499.5 when multiplied, and a little less when added up."""
+    one, other = entries("linspace", 1000, 21), entries("respaced", 1000, 21)
+    assert [pair for pair in zip(one, other, strict=True) if pair[0] != pair[1]] == [(500, 499)]
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace", "respaced"])
 def test_more_steps_than_timesteps_are_refused(spacing: Spacing) -> None:
     with pytest.raises(SpecError, match="num_inference_steps: 11 steps do not fit into 10 timesteps"):
         entries(spacing, 10, 11)
