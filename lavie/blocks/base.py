@@ -34,7 +34,7 @@ class Conditioning:
     """
 
     context: Float[Tensor, "b l d"] | Float[Tensor, "b s l d"]
-    time_embed: Float[Tensor, "b #f e"] | None = None
+    time_embed: Float[Tensor, " b #f e"] | None = None
     """Embedded timestep; its frame axis is 1 unless a conditioner tells the frames apart."""
     num_images: int = 0
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
@@ -125,7 +125,9 @@ class Conditioner(nn.Module, ABC):
         """Return `noisy`, with this conditioner's channels appended if it has any."""
 
     @abstractmethod
-    def embed(self, time_embed: Float[Tensor, "b #f e"], cond: Conditioning, num_frames: int) -> Float[Tensor, "b #f e"]:
+    def embed(
+        self, time_embed: Float[Tensor, " b #f e"], cond: Conditioning, num_frames: int
+    ) -> Float[Tensor, " b #f e"]:
         """Return the time embedding, with this conditioner's part worked in if it has one."""
 
 

@@ -9,14 +9,18 @@ from jaxtyping import Float, Num
 from pydantic import Field
 from torch import Tensor, nn
 
-from lavie.blocks.base import Conditioner, Conditioning, ConditionerSpec, Site
+from lavie.blocks.base import Conditioner, ConditionerSpec, Conditioning, Site
 from lavie.spec import Count, Width
 
 
-def sinusoidal_features(values: Num[Tensor, "b"], dim: int) -> Float[Tensor, "b d"]:
-    """Return [cos(v·ω), sin(v·ω)] with ω_k = 10000^(-2k/dim), cosines first, in float32 (arXiv 1706.03762, §3.5)."""
+def sinusoidal_features(values: Num[Tensor, " b"], dim: int) -> Float[Tensor, "b d"]:
+    """Return [cos(v·ω), sin(v·ω)] with ω_k = 10000^(-2k/dim), cosines first, in float32 (arXiv 1706.03762, §3.5).
+
+    Multiplied before divided, as the official code does: the order moves the last bit of ω, and v is up to 1000.
+    """
     half = dim // 2
-    frequencies = torch.exp(-math.log(10000) / half * torch.arange(half, dtype=torch.float32, device=values.device))
+    exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32, device=values.device) / half
+    frequencies = torch.exp(exponents)
     angles = values.float()[:, None] * frequencies
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
@@ -31,7 +35,7 @@ class TimeEmbedding(nn.Module):
         self.expand = nn.Linear(dim, time_dim)
         self.mix = nn.Linear(time_dim, time_dim)
 
-    def forward(self, timestep: Num[Tensor, "b"]) -> Float[Tensor, "b 1 e"]:
+    def forward(self, timestep: Num[Tensor, " b"]) -> Float[Tensor, "b 1 e"]:
         """Embed one timestep per sample, with an axis for frames."""
         features = sinusoidal_features(timestep, self.dim).to(self.expand.weight.dtype)
         return self.mix(F.silu(self.expand(features))).unsqueeze(1)
@@ -70,9 +74,7 @@ class ConcatConditioner(Conditioner):
         """Return [noisy, input] along channels."""
         return torch.cat((noisy, required(cond, self.name).to(noisy.dtype)), dim=1)
 
-    def embed(
-        self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int
-    ) -> Float[Tensor, "b s e"]:
+    def embed(self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int) -> Float[Tensor, "b s e"]:
         """Leave the time embedding alone."""
         return time_embed
 
@@ -86,16 +88,15 @@ class NoiseLevelConditioner(EmbeddingConditioner):
         self.max_level = max_level
         self.table = nn.Embedding(num_levels, time_dim)
 
-    def embed(
-        self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int
-    ) -> Float[Tensor, "b s e"]:
+    def embed(self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int) -> Float[Tensor, "b s e"]:
         """Add the row of each sample's noise level.
 
         Raises:
             ValueError: if a level is outside [0, max_level].
         """
         level = required(cond, "noise_level")
-        if not torch.jit.is_tracing() and level.device.type != "meta" and bool(((level < 0) | (level > self.max_level)).any()):
+        has_values = level.device.type != "meta" and not torch.jit.is_tracing()
+        if has_values and bool(((level < 0) | (level > self.max_level)).any()):
             raise ValueError(f"noise_level must be in [0, {self.max_level}], got {level.tolist()}")
         return time_embed + self.table(level).unsqueeze(1)
 
@@ -111,9 +112,7 @@ class PooledTextConditioner(EmbeddingConditioner):
         nn.init.zeros_(self.mix.weight)
         nn.init.zeros_(self.mix.bias)
 
-    def embed(
-        self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int
-    ) -> Float[Tensor, "b s2 e"]:
+    def embed(self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int) -> Float[Tensor, "b s2 e"]:
         """Add the pooled text of the video to its frames, and of each image to itself."""
         pooled = self.mix(F.silu(self.expand(cond.context.mean(dim=-2))))
         if pooled.ndim == 2:
@@ -139,9 +138,7 @@ class FrameIndexConditioner(EmbeddingConditioner):
         nn.init.zeros_(self.mix.weight)
         nn.init.zeros_(self.mix.bias)
 
-    def embed(
-        self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int
-    ) -> Float[Tensor, "b s2 e"]:
+    def embed(self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int) -> Float[Tensor, "b s2 e"]:
         """Add a learned function of (embedding so far, frame index) to the embedding of every video frame."""
         num_video = num_frames - cond.num_images
         if num_video == 0:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, final
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
@@ -12,15 +12,16 @@ from lavie.blocks.base import Position, PositionSpec, Site
 from lavie.spec import Positive
 
 
-def rotary_frequencies(dim: int, base: float = 10000.0) -> Float[Tensor, "half"]:
+def rotary_frequencies(dim: int, base: float = 10000.0, device: torch.device | None = None) -> Float64[Tensor, " half"]:
     """Return base^(-2i/dim) for i = 0 … dim/2 - 1 (arXiv 2104.09864, eq. 15)."""
-    return base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    return base ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
 
 
 def rotate(x: Float[Tensor, "n k f d"], angles: Float[Tensor, "f half"]) -> Float[Tensor, "n k f d"]:
     """Turn the first 2·half channels of every head, in interleaved pairs, by the angle of their frame.
 
-    (a, b) → (a·cos - b·sin, b·cos + a·sin) for channels 2i and 2i+1 (arXiv 2104.09864, eq. 34); the rest passes through.
+    (a, b) → (a·cos - b·sin, b·cos + a·sin) for channels 2i and 2i+1 (arXiv 2104.09864, eq. 34); the others pass
+    through.
     """
     turned, rest = x.split((2 * angles.shape[-1], x.shape[-1] - 2 * angles.shape[-1]), dim=-1)
     pairs = rearrange(turned, "n k f (half two) -> n k f half two", two=2)
@@ -34,19 +35,18 @@ def rotate(x: Float[Tensor, "n k f d"], angles: Float[Tensor, "f half"]) -> Floa
 class RotaryEmbedding(Position):
     """Rotary position embedding over frames (arXiv 2104.09864; in LaVie arXiv 2309.15103, §3.2).
 
-    Angles are computed in float32 whatever the dtype of the network; the official base script halves them too.
+    Angles are computed in float32 whatever the dtype of the network, hence from numbers that no cast of the network
+    reaches; the official base script halves them too.
     """
-
-    frequencies: Tensor
 
     def __init__(self, dim: int, base: float) -> None:
         super().__init__()
-        self.register_buffer("frequencies", rotary_frequencies(dim, base).float(), persistent=False)
+        self.dim, self.base = dim, base
 
     def forward(self, x: Float[Tensor, "n k f d"]) -> Float[Tensor, "n k f d"]:
         """Rotate by frame index times frequency."""
         frames = torch.arange(x.shape[2], device=x.device, dtype=torch.float32)
-        return rotate(x, torch.outer(frames, self.frequencies.float()))
+        return rotate(x, torch.outer(frames, rotary_frequencies(self.dim, self.base, x.device).float()))
 
 
 @final

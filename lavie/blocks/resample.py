@@ -1,10 +1,10 @@
 """Halving and doubling of height and width; the number of frames never changes."""
 
 import torch.nn.functional as F  # noqa: N812
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lavie.blocks.layout import fold_frames, unfold_frames
 from lavie.blocks.resnet import InflatedConv
 
 
@@ -32,6 +32,5 @@ class Upsample(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c f h w"], height: int, width: int) -> Float[Tensor, "b c f p q"]:
         """Return `x` at `height` × `width`."""
-        f = x.shape[2]
-        frames = F.interpolate(rearrange(x, "b c f h w -> (b f) c h w"), size=(height, width), mode="nearest")
-        return self.conv(rearrange(frames, "(b f) c h w -> b c f h w", f=f))
+        frames = F.interpolate(fold_frames(x), size=(height, width), mode="nearest")
+        return self.conv(unfold_frames(frames, x.shape[2]))

@@ -3,12 +3,12 @@
 from typing import Annotated, Literal, final
 
 import torch.nn.functional as F  # noqa: N812
-from einops import rearrange
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from lavie.blocks.base import Conditioning, Site, TemporalLayer, TemporalSpec
+from lavie.blocks.layout import flatten_space, unflatten_space
 from lavie.blocks.resnet import AddTime, InflatedConv, InflatedResBlock, JointGroupNorm
 from lavie.spec import Count, Positive
 
@@ -31,10 +31,8 @@ class TemporalConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
         """Convolve along `f`."""
-        h = x.shape[3]
-        flat = rearrange(x, "b c f h w -> b c f (h w)")
-        out = F.conv2d(flat, self.weight.squeeze(-1), self.bias, padding=(self.padding, 0))
-        return rearrange(out, "b c f (h w) -> b c f h w", h=h)
+        out = F.conv2d(flatten_space(x), self.weight.squeeze(-1), self.bias, padding=(self.padding, 0))
+        return unflatten_space(out, x.shape[3])
 
 
 @final

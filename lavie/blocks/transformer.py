@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lavie.blocks.attention import Attention
 from lavie.blocks.base import Conditioning, Site, SpatialLayer, SpatialSpec, TemporalLayer, TemporalSpec
 from lavie.blocks.feed_forward import FeedForward
+from lavie.blocks.layout import fold_frames, unfold_frames
 from lavie.blocks.spatial import SpatialAttentionSpec, TextAttention
 from lavie.blocks.temporal import NoTemporalSpec, TemporalAttentionSpec
 from lavie.spec import Count, PerLevel, Positive, Spec
@@ -46,7 +47,8 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
         """Normalise over `c`."""
         last = rearrange(x, "b c f h w -> b f h w c")
-        return rearrange(F.layer_norm(last, self.weight.shape, self.weight, self.bias, self.eps), "b f h w c -> b c f h w")
+        out = F.layer_norm(last, self.weight.shape, self.weight, self.bias, self.eps)
+        return rearrange(out, "b f h w c -> b c f h w")
 
 
 @final
@@ -61,10 +63,8 @@ class FrameGroupNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
         """Normalise over (channels of a group, h, w)."""
-        f = x.shape[2]
-        frames = rearrange(x, "b c f h w -> (b f) c h w")
-        out = F.group_norm(frames, self.groups, self.weight, self.bias, self.eps)
-        return rearrange(out, "(b f) c h w -> b c f h w", f=f)
+        out = F.group_norm(fold_frames(x), self.groups, self.weight, self.bias, self.eps)
+        return unfold_frames(out, x.shape[2])
 
 
 @final

@@ -22,11 +22,23 @@ from lavie.blocks.base import (
     TemporalSpec,
 )
 from lavie.blocks.conditioning import TimeEmbedding
+from lavie.blocks.layout import join_channels
 from lavie.blocks.resample import Downsample, Upsample
 from lavie.blocks.resnet import InflatedConv, InflatedResBlockSpec, JointGroupNorm
 from lavie.blocks.temporal import NoTemporalSpec
 from lavie.blocks.transformer import Transformer, TransformerSpec, update_video
 from lavie.spec import Count, PerLevel, Positive, Spec, Width, check_levels
+
+
+def use_channels_last(network: nn.Module) -> None:
+    """Lay out convolution weights as the activations are, so that no call has to do it.
+
+    To be repeated wherever tensors of a file take the place of a network's own.
+    """
+    for parameter in network.parameters():
+        if parameter.ndim in (4, 5):
+            order = torch.channels_last if parameter.ndim == 4 else torch.channels_last_3d
+            parameter.data = parameter.data.contiguous(memory_format=order)
 
 
 @final
@@ -94,7 +106,7 @@ class UpLevel(nn.Module):
     def forward(self, x: Float[Tensor, "b c f h w"], cond: Conditioning, skips: list[Tensor]) -> Tensor:
         """Consume skips from the end of `skips`, each appended to the channels."""
         for layer in self.layers:
-            x = layer(torch.cat((x, skips.pop()), dim=1), cond)
+            x = layer(join_channels(x, skips.pop()), cond)
         if self.resample is not None:
             x = self.resample(x, *skips[-1].shape[-2:])
         return x if self.after is None else update_video(x, self.after, cond)
@@ -122,7 +134,7 @@ class UNet3D(Denoiser):
         self.norm_out, self.conv_out = tail
 
     def forward(
-        self, noisy: Float[Tensor, "b c f h w"], timestep: Num[Tensor, "b"], cond: Conditioning
+        self, noisy: Float[Tensor, "b c f h w"], timestep: Num[Tensor, " b"], cond: Conditioning
     ) -> Float[Tensor, "b out f h w"]:
         """Predict from a noisy latent; `timestep` is in [0, num_train_timesteps)."""
         time_embed = self.time_embedding(timestep)
@@ -203,9 +215,7 @@ class UNetSpec(DenoiserSpec):
             (self._build_down(), self._build_mid(), self._build_up()),
             (JointGroupNorm(self.norm.groups, first, self.norm.eps), InflatedConv(first, self.out_channels)),
         )
-        for parameter in network.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        use_channels_last(network)
         return network
 
     def _site(self, level: int | None) -> Site:
@@ -254,9 +264,7 @@ class UNetSpec(DenoiserSpec):
         for level in reversed(range(len(self.channels))):
             channels, finer = self.channels[level], self.channels[max(level - 1, 0)]
             skips = [channels] * self.num_res_blocks + [finer]
-            layers = [
-                self._layer(level, (previous if i == 0 else channels) + skip) for i, skip in enumerate(skips)
-            ]
+            layers = [self._layer(level, (previous if i == 0 else channels) + skip) for i, skip in enumerate(skips)]
             levels.append(UpLevel(layers, Upsample(channels) if level else None, self._after(level)))
             previous = channels
         return levels

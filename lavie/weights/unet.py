@@ -15,6 +15,7 @@ from lavie.blocks.temporal import NoTemporalSpec, TemporalAttentionSpec
 from lavie.blocks.temporal_conv import SpatioTemporalBlockSpec, TemporalConvBlockSpec
 from lavie.blocks.transformer import Sublayer, TransformerSpec
 from lavie.blocks.unet import NormSpec, UNetSpec
+from lavie.errors import WeightsError
 from lavie.spec import PerLevel
 from lavie.weights.keymap import Derived, KeyMap, Rule, under
 
@@ -63,13 +64,13 @@ def _transformer(temporal: str) -> tuple[Rule, ...]:
     )
 
 
-def _rules(temporal: str) -> Iterable[Rule]:
+def _rules(temporal: str, noise_level_at: int) -> Iterable[Rule]:
     transformer = _transformer(temporal)
     yield from (
         Rule("conv_in.{leaf}", "conv_in.{leaf}"),
         Rule("time_embedding.expand.{leaf}", "time_embedding.linear_1.{leaf}"),
         Rule("time_embedding.mix.{leaf}", "time_embedding.linear_2.{leaf}"),
-        Rule("conditioners.1.table.weight", "class_embedding.weight"),
+        Rule(f"conditioners.{noise_level_at}.table.weight", "class_embedding.weight"),
         Rule("norm_out.{leaf}", "conv_norm_out.{leaf}"),
         Rule("conv_out.{leaf}", "conv_out.{leaf}"),
     )
@@ -85,11 +86,11 @@ def _rules(temporal: str) -> Iterable[Rule]:
     yield from under("mid.after.", "mid_temporal_block.", _AFTER)
 
 
-def unet_map(network: Network, rotary_dim: int | None = None) -> KeyMap:
+def unet_map(network: Network, rotary_dim: int | None = None, *, noise_level_at: int = 1) -> KeyMap:
     """Return the map between our UNet's names and an official network's.
 
     With `rotary_dim`, official files carry the rotary frequencies beside every temporal attention; the base and
-    super-resolution networks have 32.
+    super-resolution networks have 32. `noise_level_at` is the place of the noise level among the conditioners.
     """
     temporal = "temporal" if network == "upscaling" else "temp"
     derived: list[Derived] = []
@@ -98,10 +99,14 @@ def unet_map(network: Network, rotary_dim: int | None = None) -> KeyMap:
         def frequencies(_: Tensor) -> Tensor:
             return rotary_frequencies(rotary_dim).float()
 
-        places = ("down.{i}.layers.{j}.", "down_blocks.{i}.attentions.{j}."), (
-            "mid.layer.",
-            "mid_block.attentions.0.",
-        ), ("up.{i}.layers.{j}.", "up_blocks.{i}.attentions.{j}.")
+        places = (
+            ("down.{i}.layers.{j}.", "down_blocks.{i}.attentions.{j}."),
+            (
+                "mid.layer.",
+                "mid_block.attentions.0.",
+            ),
+            ("up.{i}.layers.{j}.", "up_blocks.{i}.attentions.{j}."),
+        )
         derived = [
             Derived(
                 f"{theirs}transformer_blocks.0.attn_{temporal}.rotary_emb.freqs",
@@ -112,30 +117,38 @@ def unet_map(network: Network, rotary_dim: int | None = None) -> KeyMap:
         ]
         if network == "upscaling":
             derived.append(Derived("temporal_rotary_emb.freqs", beside="conv_in.weight", value=frequencies))
-    return KeyMap(tuple(_rules(temporal)), derived=derived)
+    return KeyMap(tuple(_rules(temporal, noise_level_at)), derived=derived)
 
 
 def map_for(spec: UNetSpec) -> KeyMap:
     """Return the official names that fit a spec: which network it descends from is read off its parts."""
-    upscaling = any(isinstance(part, NoiseLevelSpec) for part in spec.conditioners)
+    levels = [index for index, part in enumerate(spec.conditioners) if isinstance(part, NoiseLevelSpec)]
     temporal = spec.transformer.temporal.at_mid()
     position = temporal.position if isinstance(temporal, TemporalAttentionSpec) else None
     rotary_dim = position.dim if isinstance(position, RotarySpec) else None
-    return unet_map("upscaling" if upscaling else "base", rotary_dim)
+    network: Network = "upscaling" if levels else "base"
+    return unet_map(network, rotary_dim, noise_level_at=levels[0] if levels else 1)
 
 
 def spec_from_config(config: Mapping[str, Any], network: Network | Literal["image"]) -> UNetSpec:
     """Turn an official configuration (names of the 2D UNet's config) into a spec; `image` is the plain 2D network.
 
-    The field called `attention_head_dim` there holds the number of heads.
+    The field called `attention_head_dim` there holds the number of heads. Input channels beyond the output's are a
+    further input. Fields that are missing have the values of the 2D UNet.
+
+    Raises:
+        WeightsError: if it describes a network that this one is not.
     """
+    config = _DEFAULTS | config
+    for name, only in _FIXED.items():
+        if config.get(name, only) != only:
+            raise WeightsError(f"a network with {name} = {config[name]!r} cannot be built, only with {only!r}")
     heads = config["attention_head_dim"]
-    attends = tuple(name.startswith("CrossAttn") for name in config["down_block_types"])
     return UNetSpec(
-        in_channels=4,
+        in_channels=config["out_channels"],
         out_channels=config["out_channels"],
         channels=tuple(config["block_out_channels"]),
-        attention=PerLevel[bool](levels=attends, mid=True),
+        attention=PerLevel[bool](levels=_attends(config), mid=True),
         num_res_blocks=config["layers_per_block"],
         context_dim=config["cross_attention_dim"],
         norm=NormSpec(groups=config["norm_num_groups"], eps=config["norm_eps"]),
@@ -147,13 +160,66 @@ def spec_from_config(config: Mapping[str, Any], network: Network | Literal["imag
             before=PerLevel[TemporalSpec](
                 everywhere=TemporalConvBlockSpec() if network == "upscaling" else NoTemporalSpec()
             ),
-            projection="linear" if config.get("use_linear_projection") else "conv",
+            projection="linear" if config["use_linear_projection"] else "conv",
         ),
-        after_level=PerLevel[TemporalSpec](
-            everywhere=SpatioTemporalBlockSpec() if network == "upscaling" else NoTemporalSpec()
-        ),
+        after_level=_after_level(config)
+        if network == "upscaling"
+        else PerLevel[TemporalSpec](everywhere=NoTemporalSpec()),
         conditioners=_conditioners(config, network),
     )
+
+
+_DEFAULTS: dict[str, Any] = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "layers_per_block": 2,
+    "cross_attention_dim": 1280,
+    "attention_head_dim": 8,
+    "norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "use_linear_projection": False,
+    "only_cross_attention": False,
+}
+_FIXED: dict[str, Any] = {
+    "act_fn": "silu",
+    "center_input_sample": False,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "downsample_padding": 1,
+    "mid_block_scale_factor": 1,
+    "resnet_time_scale_shift": "default",
+    "resnet_skip_time_act": False,
+    "resnet_out_scale_factor": 1.0,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "timestep_post_act": None,
+    "time_cond_proj_dim": None,
+    "class_embed_type": None,
+    "addition_embed_type": None,
+    "encoder_hid_dim": None,
+    "transformer_layers_per_block": 1,
+    "dual_cross_attention": False,
+    "cross_attention_norm": None,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "num_attention_heads": None,
+    "video_condition": False,
+}
+"""Fields of the configuration that change numbers, and the one value that this network knows."""
+
+
+def _attends(config: Mapping[str, Any]) -> tuple[bool, ...]:
+    """Tell which levels have transformers, the same ones on the way down and up."""
+    down, up = (
+        [name.removeprefix("CrossAttn").removesuffix(f"{way}Block2D").removesuffix(f"{way}Block3D") for name in names]
+        for way, names in (("Down", config["down_block_types"]), ("Up", config["up_block_types"]))
+    )
+    mid = config.get("mid_block_type") or "UNetMidBlock2DCrossAttn"
+    attends = [tuple(name.startswith("CrossAttn") for name in config[f"{way}_block_types"]) for way in ("down", "up")]
+    if any(down + up) or attends[0] != attends[1][::-1] or not mid.endswith("DCrossAttn"):
+        blocks = ", ".join((*config["down_block_types"], mid, *config["up_block_types"]))
+        raise WeightsError(f"a network of the blocks {blocks} cannot be built, only of mirrored (CrossAttn)Down and Up")
+    return attends[0]
 
 
 def _order(network: str) -> tuple[Sublayer, ...]:
@@ -174,10 +240,24 @@ def _temporal(network: str) -> TemporalSpec:
     return TemporalAttentionSpec(position=RotarySpec(dim=32), bias=RelativeBiasSpec(num_buckets=32, max_distance=32))
 
 
+def _after_level(config: Mapping[str, Any]) -> PerLevel[TemporalSpec]:
+    """Put the temporal modules of super-resolution after the levels that have them, down and up alike."""
+    count = len(config["block_out_channels"])
+    down = set(config.get("down_temporal_idx", range(count)))
+    up = {count - 1 - index for index in config.get("up_temporal_idx", range(count))}
+    if down != up:
+        raise WeightsError("a network with temporal modules at other levels on the way up than down cannot be built")
+    module, none = SpatioTemporalBlockSpec(), NoTemporalSpec()
+    return PerLevel[TemporalSpec](
+        levels=tuple(module if level in down else none for level in range(count)),
+        mid=module if config.get("mid_temporal", True) else none,
+    )
+
+
 def _spatial(config: Mapping[str, Any], network: str) -> PerLevel[SpatialSpec]:
-    if network == "interpolation":
+    if config.get("use_first_frame", network == "interpolation"):
         return PerLevel[SpatialSpec](everywhere=SparseCausalAttentionSpec())
-    only_text = config.get("only_cross_attention", False)
+    only_text = config["only_cross_attention"]
     if isinstance(only_text, bool):
         only_text = [only_text] * len(config["block_out_channels"])
     levels = tuple(TextAttentionSpec() if text else SpatialAttentionSpec() for text in only_text)
@@ -185,16 +265,15 @@ def _spatial(config: Mapping[str, Any], network: str) -> PerLevel[SpatialSpec]:
 
 
 def _conditioners(config: Mapping[str, Any], network: str) -> tuple[ConditionerSpec, ...]:
-    if network == "interpolation":
-        return (ConcatSpec(name="frames", channels=config["in_channels"] - 4),)
-    if network == "upscaling":
-        levels = config["num_class_embeds"]
-        highest = min(config.get("max_noise_level", 350), levels - 1)
-        return (
-            ConcatSpec(name="low_res", channels=config["in_channels"] - 4),
-            NoiseLevelSpec(num_levels=levels, max_level=highest),
-        )
-    return ()
+    extra, levels = config["in_channels"] - config["out_channels"], config.get("num_class_embeds")
+    if extra < 0 or (network == "upscaling" and levels is None):
+        raise WeightsError("a network without its further inputs (in_channels, num_class_embeds) cannot be built")
+    parts: list[ConditionerSpec] = []
+    if extra:
+        parts.append(ConcatSpec(name="frames" if levels is None else "low_res", channels=extra))
+    if levels is not None:
+        parts.append(NoiseLevelSpec(num_levels=levels, max_level=min(config.get("max_noise_level", 350), levels - 1)))
+    return tuple(parts)
 
 
 def float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
