@@ -116,7 +116,7 @@ def check_memory(shape: VideoShape, scale: int = 1) -> None:
         raise SpecError([Fault("video", f"{reason} {present / 2**30:,.0f} GiB of memory")])
 
 
-def check_seed(seed: int) -> int:
+def check_seed(seed: object) -> int:
     """Return a seed, or refuse it.
 
     Raises:

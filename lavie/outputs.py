@@ -15,7 +15,7 @@ from lavie.record import Recipe, Record, read_record, sidecar_of, write_sidecar
 from lavie.stages import OnStep, Request, Stage
 from lavie.video import check_format, read_video
 
-_REMEDY = "Overwrite it, or choose another folder"
+_REMEDY = "Use --overwrite, or another folder"
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,9 @@ class Outputs:
             record = read_record(path)
             differences = record.recipe.differences(recipe)
         except VideoError as error:
-            raise VideoError(f"{path} is in the way: {error}. Use --overwrite, or another folder") from None
+            raise VideoError(f"{path} is in the way: {error}. {_REMEDY}") from None
         if differences:
-            raise VideoError(
-                f"{path} was made with another {', '.join(differences)}. Use --overwrite, or another folder"
-            )
+            raise VideoError(f"{path} is there, made with another {', '.join(differences)}. {_REMEDY}")
         self._complete(path, record)
         return True
 
