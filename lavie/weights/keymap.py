@@ -80,6 +80,10 @@ class KeyMap:
         """
         return _rename(key.removeprefix(self.prefix), self._from)
 
+    def is_derived(self, key: str) -> bool:
+        """Tell whether a key of theirs names a tensor that we compute."""
+        return any(entry.theirs.matches(key.removeprefix(self.prefix)) for entry in self._derived)
+
     def convert_to_official(self, state: Mapping[str, Tensor], *, derived: bool = True) -> dict[str, Tensor]:
         """Rename a state dict of ours for a file, and add the tensors that such files carry besides."""
         official: dict[str, Tensor] = {}
@@ -119,7 +123,7 @@ class KeyMap:
         unknown: list[str] = []
         for key, tensor in official.items():
             bare = key.removeprefix(self.prefix)
-            if any(entry.theirs.matches(bare) for entry in self._derived):
+            if self.is_derived(key):
                 constants.append((key, tensor))
             elif names := _names(bare, self._from):
                 ours = _only(bare, names)
@@ -170,9 +174,11 @@ class _Pattern:
             raise ValueError(f"{pattern!r} and {target!r} do not hold the same placeholders")
         parts = _PLACEHOLDER.split(pattern)
         regex = "".join(_group(part) if index % 2 else re.escape(part) for index, part in enumerate(parts))
-        self._regex, self._target = re.compile(regex), target
+        self._regex, self._target, self._head = re.compile(regex), target, parts[0]
 
     def rename(self, key: str) -> str | None:
+        if not key.startswith(self._head):
+            return None
         match = self._regex.fullmatch(key)
         return None if match is None else self._target.format(**match.groupdict())
 
