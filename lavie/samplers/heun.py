@@ -20,11 +20,13 @@ class Heun(Sampler):
         noisy = self.start(initial)
         for index, sigma, sigma_next in self.intervals():
             denoised = denoise(noisy, sigma)
-            slope = (noisy - denoised) / sigma
-            ahead = denoised + sigma_next * slope
+            ahead = denoised + sigma_next / sigma * (noisy - denoised)
             if sigma_next > 0:
-                slope_ahead = (ahead - denoise(ahead, sigma_next)) / sigma_next
-                ahead = noisy + (sigma_next - sigma) * (slope + slope_ahead) / 2
+                scale, time = self.schedule.clock(sigma)
+                scale_next, time_next = self.schedule.clock(sigma_next)
+                slope = (scale * noisy - denoised) / time
+                slope_next = (scale_next * ahead - denoise(ahead, sigma_next)) / time_next
+                ahead = (scale * noisy + (time_next - time) * (slope + slope_next) / 2) / scale_next
             noisy = ahead
             yield self.step(index, noisy, denoised)
 

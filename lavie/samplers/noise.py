@@ -33,7 +33,7 @@ class NoiseSource:
 
     def _frame_seed(self, purpose: str, step: int, frame: int) -> int:
         key = json.dumps([self.seed, self.stage, purpose, step, frame]).encode()
-        return int.from_bytes(blake2b(key, digest_size=8).digest(), "little") >> 1
+        return int.from_bytes(blake2b(key, digest_size=4).digest(), "little")  # torch uses 32 bits of a CPU seed
 
 
 def batch_noise(

@@ -58,6 +58,13 @@ class Schedule(ABC):
     def scales(self, sigma: Level) -> tuple[Level, Level]:
         """Return `(alpha, sigma_hat)`: the share of signal and of noise in what the network sees."""
 
+    @abstractmethod
+    def clock(self, sigma: float) -> tuple[float, float]:
+        """Return `(scale, time)`: where `scale * noisy` has the slope `(scale * noisy - denoised) / time` in `time`.
+
+        Solvers that average slopes do so in this time, in which the paths of the schedule are least bent.
+        """
+
 
 @final
 class VariancePreserving(Schedule):
@@ -94,6 +101,10 @@ class VariancePreserving(Schedule):
         """Return `(1 / √(1 + σ²), σ / √(1 + σ²))`."""
         alpha = (1 + sigma * sigma) ** -0.5
         return alpha, sigma * alpha
+
+    def clock(self, sigma: float) -> tuple[float, float]:
+        """Return sigma itself, the choice of arXiv 2206.00364, §3."""
+        return 1.0, sigma
 
 
 @final
@@ -132,6 +143,10 @@ class RectifiedFlow(Schedule):
         """Return `(1 - t, t)` = `(1 / (1 + σ), σ / (1 + σ))`."""
         alpha = 1 / (1 + sigma)
         return alpha, sigma * alpha
+
+    def clock(self, sigma: float) -> tuple[float, float]:
+        """Return t, in which the network's input moves along a straight line."""
+        return self.scales(sigma)
 
 
 class ScheduleSpec(Spec, ABC):

@@ -126,6 +126,7 @@ def test_inputs_are_left_as_they_are(name: str) -> None:
         ({"type": "euler", "spacing": "karras"}, 1),
         ({"type": "ddim", "spacing": "trailing"}, 1),
         ({"type": "ddim", "spacing": "trailing", "set_alpha_to_one": True}, 1),
+        ({"type": "heun"}, 2),
         ({"type": "heun", "spacing": "karras"}, 2),
         ({"type": "heun", "spacing": "exponential"}, 2),
         ({"type": "dpmpp_2m", "spacing": "karras"}, 2),

@@ -79,6 +79,21 @@ def test_scales_of_a_batch_are_those_of_its_numbers(spec: ScheduleSpec) -> None:
     torch.testing.assert_close(torch.stack([alphas, sigma_hats], dim=1), single, rtol=1e-14, atol=0)
 
 
+@each_schedule
+def test_paths_of_the_flow_have_the_slope_that_the_clock_promises(spec: ScheduleSpec) -> None:
+    """For latents of N(0, 1) the path is √(1 + σ²) and the denoised latent is path / (1 + σ²)."""
+    schedule, sigma, step = spec.build(), 0.7, 1e-6
+
+    def path(sigma: float) -> tuple[float, float]:
+        scale, time = schedule.clock(sigma)
+        return scale * (1 + sigma**2) ** 0.5, time
+
+    (low, time_low), (high, time_high) = path(sigma - step), path(sigma + step)
+    here, time = path(sigma)
+    slope = (here - (1 + sigma**2) ** -0.5) / time
+    assert (high - low) / (time_high - time_low) == pytest.approx(slope)
+
+
 def test_tables_are_on_the_cpu_even_inside_a_meta_device_context() -> None:
     with torch.device("meta"):
         schedules = [spec.build() for spec in SPECS]
