@@ -13,10 +13,15 @@ from lavie.blocks import (
     tokenizer,
     unet,
 )
+from lavie.data import shapes
+from lavie.metrics.shapes import ShapesAccuracySpec
 from lavie.registry import hookimpl
 from lavie.samplers import ddim, ddpm, dpmpp, euler, euler_ancestral, guidance, heun, lcm, schedule, unipc
 from lavie.spec import Spec
 from lavie.stages import text_to_video
+from lavie.training import autoencoder as autoencoder_phase
+from lavie.training import denoiser as denoiser_phase
+from lavie.training import recipe
 
 
 @hookimpl
@@ -70,4 +75,11 @@ def lavie_components() -> list[type[Spec]]:
         lcm.LCMSpec,
         # stages
         text_to_video.TextToVideoSpec,
+        # data and metrics
+        shapes.ShapesSpec,
+        ShapesAccuracySpec,
+        # training
+        autoencoder_phase.AutoencoderPhaseSpec,
+        denoiser_phase.DenoiserPhaseSpec,
+        recipe.TrainSpec,
     ]

@@ -34,11 +34,10 @@ class Journal:
         return rows
 
     def cut(self, total: int) -> None:
-        """Drop the rows of steps that are about to be done again."""
-        rows = self.rows()
-        kept = [row for row in rows if row["total"] <= total]
-        if len(kept) < len(rows):
-            write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        """Drop the rows of steps that are about to be done again, and what a kill cut short."""
+        kept = "".join(json.dumps(row) + "\n" for row in self.rows() if row["total"] <= total)
+        if self.path.exists() and self.path.read_text(encoding="utf-8") != kept:
+            write_text(self.path, kept)
 
     def add(self, **row: Any) -> None:
         """Append one row."""

@@ -109,7 +109,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise WeightsError(f"{folder} has no {MANIFEST}: it is no weights folder of lavie, or was cut short") from None
     except (OSError, ValueError) as error:
         raise WeightsError(f"{folder / MANIFEST} cannot be read: {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+    files = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise WeightsError(f"{folder / MANIFEST} is no manifest of lavie")
     if content.get("format_version") != FORMAT_VERSION:
         found = content.get("format_version")
@@ -127,11 +128,11 @@ def check_bytes(folder: Path, names: Iterable[str] | None = None) -> None:
     for name in files if names is None else names:
         entry, path = files.get(name), folder / name
         if entry is None or not path.is_file():
-            raise WeightsError(f"{path} is missing{'' if entry else ' from the manifest'}")
+            raise WeightsError(f"{path} is missing{' from the manifest' if entry is None else ''}")
         size = path.stat().st_size
-        if size != entry["size"]:
-            raise WeightsError(f"{path} has {size} bytes where the manifest says {entry['size']}: it is damaged")
-        if sha256(path) != entry["sha256"]:
+        if size != entry.get("size"):
+            raise WeightsError(f"{path} has {size} bytes where the manifest says {entry.get('size')}: it is damaged")
+        if sha256(path) != entry.get("sha256"):
             raise WeightsError(f"{path} does not have the sha256 of the manifest: it is damaged or was changed")
 
 
@@ -145,7 +146,7 @@ def header(path: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
             return {name: (tuple(each.get_shape()), _DTYPES[each.get_dtype()]) for name, each in slices.items()}
-    except (SafetensorError, OSError, KeyError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise WeightsError(f"{path} is no safetensors file that lavie reads: {error}") from None
 
 
