@@ -7,7 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lavie.api import generate
     from lavie.errors import LavieError, PluginError, PromptError, SpecError, VideoError, WeightsError
+    from lavie.model import GeneratedVideo
     from lavie.plugins import hookimpl
     from lavie.registry import Registry, installed
     from lavie.spec import PerLevel, Spec, dump, spec_hash
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from lavie.stages.loading import load_stage
 
 __all__ = [
+    "GeneratedVideo",
     "LavieError",
     "PerLevel",
     "PluginError",
@@ -28,6 +31,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "dump",
+    "generate",
     "hookimpl",
     "installed",
     "load_spec",
@@ -36,7 +40,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "lavie.api": ("generate",),
     "lavie.errors": ("LavieError", "PluginError", "PromptError", "SpecError", "VideoError", "WeightsError"),
+    "lavie.model": ("GeneratedVideo",),
     "lavie.plugins": ("hookimpl",),
     "lavie.registry": ("Registry", "installed"),
     "lavie.spec": ("PerLevel", "Spec", "dump", "spec_hash"),

@@ -10,7 +10,7 @@ import hashlib
 import json
 import reprlib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -67,6 +67,12 @@ class Spec(BaseModel):
     )
     kind: ClassVar[str] = ""
     """Name of the kind that a spec class belongs to; empty for plain groups of fields."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        for name, field in cls.model_fields.items():
+            if field.annotation is list or get_origin(field.annotation) is list:
+                raise TypeError(f"{cls.__name__}.{name}: write tuple[..., ...] instead of list; specs are frozen")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

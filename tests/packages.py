@@ -28,6 +28,21 @@ def healthy(*names: str) -> str:
     return "".join(bodies) + HOOK.format(classes=", ".join(classes))
 
 
+def light(kind: str, name: str) -> str:
+    """Return the source of a plugin that imports no torch: one component of a kind that it defines itself."""
+    body = f"""
+from typing import ClassVar, Literal
+from lavie import Spec, hookimpl
+
+class KindSpec(Spec):
+    kind: ClassVar[str] = "{kind}"
+
+class ThingSpec(KindSpec):
+    type: Literal["{name}"] = "{name}"
+"""
+    return body + HOOK.format(classes="ThingSpec")
+
+
 def install(
     folder: Path,
     name: str,

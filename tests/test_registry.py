@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from packages import HOOK, healthy, install
+from packages import HOOK, healthy, install, light
 
 import lavie.builtin
 from lavie.blocks.base import TemporalSpec
@@ -243,28 +243,12 @@ def test_a_hook_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_kind_given_another_base_class_is_refused() -> None:
-    source = """
-from typing import ClassVar, Literal
-from lavie import Spec, hookimpl
-class MySpec(Spec):
-    kind: ClassVar[str] = "temporal"
-class MineSpec(MySpec):
-    type: Literal["mine"] = "mine"
-""" + HOOK.format(classes="MineSpec")
-    registry = Registry(module("stranger", source), lavie.builtin)
-    assert "derives from stranger.MySpec, not from lavie.blocks.base.TemporalSpec" in causes(registry)["stranger"]
+    registry = Registry(module("stranger", light("temporal", "mine")), lavie.builtin)
+    assert "derives from stranger.KindSpec, not from lavie.blocks.base.TemporalSpec" in causes(registry)["stranger"]
 
 
 def test_a_plugin_may_bring_a_new_kind() -> None:
-    source = """
-from typing import ClassVar, Literal
-from lavie import Spec, hookimpl
-class CodecSpec(Spec):
-    kind: ClassVar[str] = "codec"
-class GifSpec(CodecSpec):
-    type: Literal["gif"] = "gif"
-""" + HOOK.format(classes="GifSpec")
-    registry = Registry(lavie.builtin, module("codecs", source))
+    registry = Registry(lavie.builtin, module("codecs", light("codec", "gif")))
     assert not registry.problems
     assert registry.load(registry.kind("codec"), "gif").kind == "codec"
 

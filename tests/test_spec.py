@@ -177,6 +177,13 @@ def test_all_faults_are_told_at_once() -> None:
     assert [line.split(":")[0] for line in found] == ["frame.height", "frame.weight", "wheel", "widths[0]", "widths[1]"]
 
 
+def test_a_list_field_is_refused_where_it_is_written() -> None:
+    with pytest.raises(TypeError, match=r"ListSpec\.sizes: write tuple\[\.\.\., \.\.\.\] instead of list"):
+
+        class ListSpec(Spec):
+            sizes: list[int]
+
+
 def test_a_long_value_is_cut_in_the_message() -> None:
     assert len(faults(frame={"height": "x" * 10_000})[0]) < 200
 

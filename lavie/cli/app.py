@@ -22,6 +22,7 @@ DONE, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 VERBS = {
     "generate": ("lavie.cli.generate:generate", "Make videos from prompts."),
     "train": ("lavie.cli.train:train", "Train a model from a recipe."),
+    "convert": ("lavie.cli.convert:convert", "Turn published weights into lavie's, and back."),
     "check": ("lavie.cli.check:check", "Say what is wrong with spec files, fault by fault."),
     "show": ("lavie.cli.show:show", "Draw what a spec builds: parts, shapes, parameters, packages."),
     "verify": ("lavie.cli.verify:verify", "Compare this machine's numbers with recorded ones."),
@@ -44,6 +45,7 @@ def app(verb: str = "") -> App:
         version=environment,
         version_format="plaintext",
         default_parameter=Parameter(negative=()),
+        suppress_keyboard_interrupt=False,
     )
     for name, (path, line) in VERBS.items():
         root.command(path, name=name, help=None if name == verb else line)

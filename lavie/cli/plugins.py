@@ -16,6 +16,9 @@ from lavie.errors import PluginError
 from lavie.plugins import Announced, Owner, Problem, announced, before_import, classes_of, import_seconds, load, pinned
 from lavie.registry import LAVIE, Claim, claim, disputes
 
+GRACE_SECONDS = 30.0
+"""What a child gets on top of the time for the import itself, to start Python and answer."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -105,7 +108,7 @@ def _import_alone(each: Announced) -> Row:
             start_new_session=True,
         )
         try:
-            child.wait(timeout=seconds + 5)
+            child.wait(timeout=seconds + GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             return Row(each.owner, "broken", cause=f"cannot be imported: took more than {seconds:g} seconds")
         finally:

@@ -23,7 +23,7 @@ def check_denoiser(spec: DenoiserSpec, site: Site, inputs: Mapping[str, Tensor])
     expect(isinstance(network, Denoiser), spec, f"builds {type(network).__name__}, which is no Denoiser")
 
     def run(x: Tensor, cond: Conditioning) -> Tensor:
-        return network(x, torch.arange(len(x), device=x.device) * 100, Conditioning(cond.context, inputs=inputs))
+        return network(x, torch.full((len(x),), 100, device=x.device), Conditioning(cond.context, inputs=inputs))
 
     with torch.device("meta"), torch.inference_mode():
         cond = Conditioning(torch.empty(BATCH, NUM_TOKENS, width))
