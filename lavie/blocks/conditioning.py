@@ -129,9 +129,9 @@ class FrameIndexConditioner(EmbeddingConditioner):
     "moving left" and "moving right" have the same answer. Images riding along get no place.
     """
 
-    def __init__(self, time_dim: int, dim: int) -> None:
+    def __init__(self, time_dim: int, *, dim: int, num_places: int) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim, self.num_places = dim, num_places
         self.place = nn.Linear(dim, time_dim)
         self.expand = nn.Linear(time_dim, time_dim)
         self.mix = nn.Linear(time_dim, time_dim)
@@ -143,8 +143,8 @@ class FrameIndexConditioner(EmbeddingConditioner):
         num_video = num_frames - cond.num_images
         if num_video == 0:
             return time_embed
-        frames = torch.arange(num_video, device=time_embed.device)
-        place = self.place(sinusoidal_features(frames, self.dim).to(time_embed.dtype))
+        places = torch.linspace(0, self.num_places - 1, num_video, device=time_embed.device)
+        place = self.place(sinusoidal_features(places, self.dim).to(time_embed.dtype))
         video = time_embed if time_embed.shape[1] == 1 else time_embed[:, :num_video]
         video = video + self.mix(F.silu(self.expand(F.silu(video + place))))
         if cond.num_images == 0:
@@ -200,8 +200,10 @@ class FrameIndexSpec(ConditionerSpec):
 
     type: Literal["frame_index"] = "frame_index"
     dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2)] = 64
-    """Sinusoidal features of the index."""
+    """Sinusoidal features of the place."""
+    num_places: Count = 16
+    """Places that the frames of a video are spread over, first to last, however many they are."""
 
     def build(self, site: Site) -> FrameIndexConditioner:
         """Build it at the width of the time embedding."""
-        return FrameIndexConditioner(site.time_dim, self.dim)
+        return FrameIndexConditioner(site.time_dim, dim=self.dim, num_places=self.num_places)
