@@ -6,6 +6,7 @@ Small enough that a model learns it in minutes, and every attribute can be read 
 
 import math
 import re
+from itertools import zip_longest
 from typing import Annotated, Literal, Self, final
 
 import numpy as np
@@ -87,7 +88,7 @@ def parse(prompt: str) -> dict[str, str]:
     """
     words = re.findall(r"[a-z]+", prompt.lower())
     labels: dict[str, str] = {}
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
         attribute, value = _ATTRIBUTE_OF.get(word, ("", ""))
         if attribute and (following != "background" or attribute == "background"):
             labels.setdefault(attribute, value)

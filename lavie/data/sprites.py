@@ -84,7 +84,7 @@ SILHOUETTES = {
     "bar": Silhouette(_bar, 1.08),
     "moon": Silhouette(_moon, 1.0),
 }
-"""The shapes of the world; no two overlap by more than .73 at equal area, so that blur leaves them apart."""
+"""The shapes of the world; no two overlap by more than .74 at equal area, so that blur leaves them apart."""
 
 
 def coverage(
