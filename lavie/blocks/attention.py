@@ -15,6 +15,9 @@ def attend(
     bias: Float[Tensor, "*k q s"] | None = None,
 ) -> Float[Tensor, "n k q d"]:
     """Return softmax(q·kᵀ/√d + bias)·v: scaled dot-product attention (arXiv 1706.03762, eq. 1)."""
+    if bias is not None and bias.ndim == 3:
+        # Fused kernels take a mask for each head only if it has four axes and the last one lies in one piece.
+        bias = bias.unsqueeze(0).contiguous()
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 

@@ -23,12 +23,14 @@ def rotate(x: Float[Tensor, "n k f d"], angles: Float[Tensor, "f half"]) -> Floa
     (a, b) → (a·cos - b·sin, b·cos + a·sin) for channels 2i and 2i+1 (arXiv 2104.09864, eq. 34); the others pass
     through.
     """
-    turned, rest = x.split((2 * angles.shape[-1], x.shape[-1] - 2 * angles.shape[-1]), dim=-1)
-    pairs = rearrange(turned, "n k f (half two) -> n k f half two", two=2)
-    a, b = pairs.unbind(-1)
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    # Frames before heads: the order in which projections leave memory, and in which heads are joined without a copy.
+    tokens = rearrange(x, "n k f d -> n f k d")
+    turned, rest = tokens.split((2 * angles.shape[-1], x.shape[-1] - 2 * angles.shape[-1]), dim=-1)
+    a, b = rearrange(turned, "n f k (half two) -> n f k half two", two=2).unbind(-1)
+    cos, sin = (rearrange(part.to(x.dtype), "f half -> f 1 half") for part in (angles.cos(), angles.sin()))
     turned = torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1)
-    return torch.cat((rearrange(turned, "n k f half two -> n k f (half two)"), rest), dim=-1)
+    tokens = torch.cat((rearrange(turned, "n f k half two -> n f k (half two)"), rest), dim=-1)
+    return rearrange(tokens, "n f k d -> n k f d")
 
 
 @final

@@ -28,6 +28,16 @@ class InflatedConv(nn.Module):
         return unfold_frames(out, x.shape[2])
 
 
+def check_groups(groups: int, channels: int) -> None:
+    """Refuse a group norm whose groups would differ in size.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    if channels % groups:
+        raise ValueError(f"{channels} channels cannot be split into {groups} groups of equal size")
+
+
 class JointGroupNorm(nn.Module):
     """Group norm whose statistics run over all frames of a sample at once, as in the official network.
 
@@ -37,8 +47,7 @@ class JointGroupNorm(nn.Module):
 
     def __init__(self, groups: int, channels: int, eps: float) -> None:
         super().__init__()
-        if channels % groups:
-            raise ValueError(f"{channels} channels cannot be split into {groups} groups of equal size")
+        check_groups(groups, channels)
         like = nn.GroupNorm(groups, channels)
         self.weight, self.bias = like.weight, like.bias
         self.groups, self.eps = groups, eps

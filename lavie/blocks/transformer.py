@@ -13,6 +13,7 @@ from lavie.blocks.attention import Attention
 from lavie.blocks.base import Conditioning, Site, SpatialLayer, SpatialSpec, TemporalLayer, TemporalSpec
 from lavie.blocks.feed_forward import FeedForward
 from lavie.blocks.layout import fold_frames, unfold_frames
+from lavie.blocks.resnet import check_groups
 from lavie.blocks.spatial import SpatialAttentionSpec, TextAttention
 from lavie.blocks.temporal import NoTemporalSpec, TemporalAttentionSpec
 from lavie.spec import Count, PerLevel, Positive, Spec
@@ -53,10 +54,15 @@ class ChannelNorm(nn.Module):
 
 @final
 class FrameGroupNorm(nn.Module):
-    """Group norm with statistics of each frame alone, as opposed to those of the residual blocks."""
+    """Group norm with statistics of each frame alone, as opposed to those of the residual blocks.
+
+    Raises:
+        ValueError: if the channels cannot be split into the groups.
+    """
 
     def __init__(self, groups: int, channels: int, eps: float) -> None:
         super().__init__()
+        check_groups(groups, channels)
         like = nn.GroupNorm(groups, channels)
         self.weight, self.bias = like.weight, like.bias
         self.groups, self.eps = groups, eps

@@ -260,6 +260,8 @@ def _spatial(config: Mapping[str, Any], network: str) -> PerLevel[SpatialSpec]:
     only_text = config["only_cross_attention"]
     if isinstance(only_text, bool):
         only_text = [only_text] * len(config["block_out_channels"])
+    if not any(only_text):
+        return PerLevel[SpatialSpec](everywhere=SpatialAttentionSpec())
     levels = tuple(TextAttentionSpec() if text else SpatialAttentionSpec() for text in only_text)
     return PerLevel[SpatialSpec](levels=levels, mid=SpatialAttentionSpec())
 

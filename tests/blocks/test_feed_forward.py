@@ -1,0 +1,28 @@
+"""The gated feed-forward layer."""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from lavie.blocks.base import Conditioning
+from lavie.blocks.feed_forward import FeedForward
+
+COND = Conditioning(torch.zeros(2, 1, 4))
+
+
+@torch.no_grad()
+def test_it_is_value_times_exact_gelu_of_gate():
+    layer, x = FeedForward(4), torch.randn(2, 4, 3, 2, 2)
+    token = x[1, :, 2, 0, 1]
+    value, gate = F.linear(token, layer.expand.weight, layer.expand.bias).chunk(2)
+    hidden = value * gate * (1 + torch.erf(gate / 2**0.5)) / 2
+    expected = F.linear(hidden, layer.contract.weight, layer.contract.bias)
+    torch.testing.assert_close(layer(x, COND)[1, :, 2, 0, 1], expected)
+
+
+@torch.no_grad()
+def test_positions_are_independent():
+    layer, x = FeedForward(4), torch.randn(2, 4, 3, 2, 2)
+    changed = x.clone()
+    changed[0, :, 1, 1, 0] += 1.0
+    differs = (layer(changed, COND) - layer(x, COND)).abs().amax(dim=1) > 1e-6
+    assert differs.nonzero().tolist() == [[0, 1, 1, 0]]
