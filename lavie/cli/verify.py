@@ -3,7 +3,7 @@
 import json as json_module
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,11 +13,7 @@ from lavie.cli.app import DONE, FAILED, UsageError, say
 if TYPE_CHECKING:
     from lavie.verification import Result
 
-_LOOSER = {
-    "bfloat16": "networks in bfloat16 pass within 2 % (relative L2)",
-    "float16": "networks in float16 pass within 0.5 % (relative L2)",
-    "cuda": "networks on cuda pass within 4 times the bounds of the CPU, TF32 off",
-}
+STATUSES = ("pass", "fail", "unsupported", "error")
 
 
 def verify(
@@ -48,25 +44,12 @@ def verify(
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device cuda: torch {torch.__version__} sees no CUDA device here. Use cpu")
-    from lavie.verification import verify_file
+    from lavie.verification import conditions, verify_file
 
-    width = max(len(file.stem) for file in files)
-    if not json:
-        note = _LOOSER.get(dtype) or _LOOSER.get(device)
-        say(f"{note}; all else runs in float32 on the CPU" if note else "networks in float32 on the CPU")
-        say(_columns(width, "name", "kind", "max error", "relative", "bound", "result"))
-    results = []
-    for file in files:
-        results.append(verify_file(file, device, dtype))
-        if not json:
-            say(_row(results[-1], width))
-    counts = Counter(result.status for result in results)
-    if json:
-        say(json_module.dumps(_document(results, counts, device, dtype), indent=2, allow_nan=False))
-    else:
-        told = ", ".join(f"{counts[status]} {status}" for status in ("pass", "fail", "unsupported", "error"))
-        say(f"{len(results)} file{'s' if len(results) > 1 else ''} on {device} in {dtype}: {told}")
-    return DONE if counts["pass"] == len(results) else FAILED
+    results = (verify_file(file, device, dtype) for file in files)
+    heading = conditions(device, dtype)
+    counts = _print_json(results, heading) if json else _print_rows(results, heading, [file.stem for file in files])
+    return DONE if counts["pass"] == len(files) else FAILED
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -81,21 +64,38 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
         yield from found
 
 
-def _row(result: "Result", width: int) -> str:
-    error, relative = ("-" if value is None else f"{value:.2e}" for value in (result.max_error, result.relative_error))
-    outcome = f"{result.status}: {result.detail}" if result.detail else result.status
-    return _columns(width, result.name, result.kind or "-", error, relative, result.bound or "-", outcome)
+def _print_rows(results: Iterable["Result"], heading: str, names: Sequence[str]) -> Counter[str]:
+    """Print each row as soon as it is known, and a summary last."""
+    width = max(map(len, names))
+    say(heading)
+    say(_columns(width, "name", "kind", "max error", "relative", "bound", "result"))
+    counts: Counter[str] = Counter()
+    for result in results:
+        numbers = [f"{x:.2e}" if x is not None else "-" for x in (result.max_error, result.relative_error)]
+        outcome = f"{result.status}: {result.detail}" if result.detail else result.status
+        say(_columns(width, result.name, result.kind or "-", *numbers, result.bound or "-", outcome))
+        counts[result.status] += 1
+    told = ", ".join(f"{counts[status]} {status}" for status in STATUSES)
+    say(f"{len(names)} file{'s' if len(names) > 1 else ''}: {told}")
+    return counts
 
 
-def _columns(width: int, name: str, kind: str, error: str, relative: str, bound: str, outcome: str) -> str:
-    return f"{name:<{width}}  {kind:<13}  {error:>9}  {relative:>9}  {bound:<9}  {outcome}"
+def _columns(width: int, name: str, *cells: str) -> str:
+    return "  ".join((f"{name:<{width}}", "{:<13}  {:>9}  {:>9}  {:<9}  {}".format(*cells)))
 
 
-def _document(results: Sequence["Result"], counts: Counter[Any], device: str, dtype: str) -> dict[str, Any]:
-    """Return everything as JSON can say it: numbers that are none become null."""
-    rows = [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-        for row in map(asdict, results)
-    ]
-    summary = {status: counts[status] for status in ("pass", "fail", "unsupported", "error")}
-    return {"device": device, "dtype": dtype, "results": rows, "summary": summary}
+def _print_json(results: Iterable["Result"], heading: str) -> Counter[str]:
+    rows = list(results)
+    counts: Counter[str] = Counter(result.status for result in rows)
+    document = {
+        "conditions": heading,
+        "results": [{key: _finite(value) for key, value in asdict(row).items()} for row in rows],
+        "summary": {status: counts[status] for status in STATUSES},
+    }
+    say(json_module.dumps(document, indent=2, allow_nan=False))
+    return counts
+
+
+def _finite(value: Any) -> Any:
+    """Return null for numbers that JSON cannot say."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

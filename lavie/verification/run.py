@@ -59,6 +59,11 @@ def verify_file(path: Path, device: str = "cpu", dtype: DTypeName = "float32") -
         return Result(path.stem, kind, "error", _line(error))
 
 
+def conditions(device: str = "cpu", dtype: DTypeName = "float32") -> str:
+    """Say in a line where and how things run, and what bounds that widens."""
+    return f"{Place(torch.device(device), getattr(torch, dtype))}; all else in float32 on the CPU"
+
+
 def _compare(golden: Golden, place: Place) -> Comparison:
     match golden.kind:
         case "base" | "interpolation" | "upscaling" | "image" as network:
