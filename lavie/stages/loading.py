@@ -1,5 +1,6 @@
 """From a spec and a folder of weights to a stage that is ready to run."""
 
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from lavie.errors import WeightsError
 from lavie.stages.base import Stage, StageSpec
 from lavie.stages.text_to_video import TextToVideo
-from lavie.weights.files import MANIFEST, load_into
+from lavie.weights.files import MANIFEST, load_into, read_manifest
 
 
 def shipped_weights(name: str) -> Path | None:
@@ -32,7 +33,18 @@ def load_stage(
     if weights is not None:
         if not isinstance(stage, TextToVideo):
             raise WeightsError(f"{weights}: weights folders hold text_to_video stages, not {type(stage).__name__}")
-        load_into(
-            {"denoiser": stage.denoiser, "autoencoder": stage.autoencoder, "text_encoder": stage.text_encoder}, weights
-        )
+        modules = {"denoiser": stage.denoiser, "autoencoder": stage.autoencoder, "text_encoder": stage.text_encoder}
+        _check_parts(weights, modules)
+        load_into(modules, weights)
     return stage.to(device=device, dtype=dtype).eval()
+
+
+def _check_parts(weights: Path, wanted: Iterable[str]) -> None:
+    """Refuse a folder of some parts only, as `lavie convert` writes it from a file of one network."""
+    held = read_manifest(weights).get("modules")
+    if isinstance(held, list) and (missing := [name for name in wanted if name not in held]):
+        options = " ".join(f"--part {name}=PATH" for name in missing)
+        raise WeightsError(
+            f"{weights} holds {', '.join(map(str, held)) or 'nothing'}, but no {' and no '.join(missing)}. "
+            f"Convert all parts into one folder: lavie convert {weights} {options}"
+        )

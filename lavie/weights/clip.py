@@ -33,10 +33,10 @@ def _position_ids(table: Tensor) -> Tensor:
     return torch.arange(len(table), device=table.device).unsqueeze(0)
 
 
-def clip_map() -> KeyMap:
-    """Return the map of the text encoder's names; files may lack the prefix `text_model.` and the position ids."""
+def clip_map(prefix: str = "text_model.") -> KeyMap:
+    """Return the map of the text encoder's names; files may lack the prefix and the position ids."""
     position_ids = Derived("embeddings.position_ids", beside="position_embedding.weight", value=_position_ids)
-    return KeyMap(_RULES, derived=(position_ids,), prefix="text_model.")
+    return KeyMap(_RULES, derived=(position_ids,), prefix=prefix)
 
 
 def spec_from_config(config: Mapping[str, Any], tokenizer: TokenizerSpec | None = None) -> ClipTextSpec:

@@ -80,6 +80,10 @@ class KeyMap:
         """
         return _rename(key.removeprefix(self.prefix), self._from)
 
+    def knows(self, key: str) -> bool:
+        """Tell whether one of our keys has a name in their files."""
+        return bool(_names(key, self._to))
+
     def is_derived(self, key: str) -> bool:
         """Tell whether a key of theirs names a tensor that we compute."""
         return any(entry.theirs.matches(key.removeprefix(self.prefix)) for entry in self._derived)
@@ -174,11 +178,10 @@ class _Pattern:
             raise ValueError(f"{pattern!r} and {target!r} do not hold the same placeholders")
         parts = _PLACEHOLDER.split(pattern)
         regex = "".join(_group(part) if index % 2 else re.escape(part) for index, part in enumerate(parts))
-        self._regex, self._target, self._head = re.compile(regex), target, parts[0]
+        self._regex, self._target = re.compile(regex), target
+        self.head = parts[0]
 
     def rename(self, key: str) -> str | None:
-        if not key.startswith(self._head):
-            return None
         match = self._regex.fullmatch(key)
         return None if match is None else self._target.format(**match.groupdict())
 
@@ -198,7 +201,11 @@ def _group(name: str) -> str:
 
 
 def _names(key: str, patterns: Iterable[_Pattern]) -> list[str]:
-    return [name for pattern in patterns if (name := pattern.rename(key)) is not None]
+    return [
+        name
+        for pattern in patterns
+        if key.startswith(pattern.head) and (name := pattern.rename(key)) is not None  # tables have hundreds of rules
+    ]
 
 
 def _rename(key: str, patterns: Iterable[_Pattern]) -> str:

@@ -34,6 +34,11 @@ def _all_as_they_are(file: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(file)
 
 
+def reason(key: str, idle: Mapping[str, str]) -> str:
+    """Return why a key is left over, or nothing if no pattern matches it whole."""
+    return next((why for pattern, why in idle.items() if re.fullmatch(pattern, key)), "")
+
+
 @dataclass(frozen=True)
 class Layout:
     """One published way to write down a part, both ways."""
@@ -55,8 +60,8 @@ class Layout:
         """
         reading, known = Reading(), dict[str, Tensor]()
         for key, tensor in file.items():
-            if reason := next((why for pattern, why in self.idle.items() if re.fullmatch(pattern, key)), ""):
-                reading.left_over[key] = reason
+            if why := reason(key, self.idle):
+                reading.left_over[key] = why
             elif self.keys.is_derived(key):
                 reading.constants[key] = known[key] = tensor
             else:
@@ -69,9 +74,7 @@ class Layout:
         reading.state = self.keys.convert_from_official(known)
         return reading
 
-    def write(
-        self, state: Mapping[str, Tensor], constants: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
+    def write(self, state: Mapping[str, Tensor], constants: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return tensors of ours as such a file holds them.
 
         Without `constants`, those that such files carry are computed.
@@ -83,7 +86,4 @@ class Layout:
 
     def name_in_file(self, key: str) -> str:
         """Return their name of one of our keys, for messages; ours if they have none."""
-        try:
-            return self.keys.to_official(key)
-        except WeightsError:
-            return key
+        return self.keys.to_official(key) if self.keys.knows(key) else key

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from lavie.blocks.autoencoder import AutoencoderKLSpec
+from lavie.blocks.conditioning import NoiseLevelSpec
 from lavie.blocks.unet import UNetSpec
 from lavie.weights.keymap import KeyMap, Rule, under
 from lavie.weights.layout import Layout
@@ -59,11 +60,13 @@ def _unet_rules(spec: UNetSpec) -> Iterable[Rule]:
     yield from (
         Rule("time_embedding.expand.{leaf}", "time_embed.0.{leaf}"),
         Rule("time_embedding.mix.{leaf}", "time_embed.2.{leaf}"),
-        Rule("conditioners.1.table.weight", "label_emb.weight"),
         Rule("conv_in.{leaf}", "input_blocks.0.0.{leaf}"),
         Rule("norm_out.{leaf}", "out.0.{leaf}"),
         Rule("conv_out.{leaf}", "out.2.{leaf}"),
     )
+    for index, conditioner in enumerate(spec.conditioners):
+        if isinstance(conditioner, NoiseLevelSpec):
+            yield Rule(f"conditioners.{index}.table.weight", "label_emb.weight")
     for level in range(num_levels):
         first = 1 + level * (spec.num_res_blocks + 1)
         for layer in range(spec.num_res_blocks):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lavie.errors import WeightsError
 
@@ -61,7 +62,7 @@ def unpickled(path: Path) -> Iterator[Unpickled]:
         yield Unpickled(output, str(found["container"]), dict(found["left_over"]))
 
 
-def _report(path: Path) -> dict[str, object]:
+def _report(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

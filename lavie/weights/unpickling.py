@@ -55,7 +55,9 @@ def check_archive(path: Path) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
-            raise Refused("it is no zip archive of tensors; files of torch before 1.6 must be saved anew with a later one")
+            raise Refused(
+                "it is no zip archive of tensors; files of torch before 1.6 must be saved anew with a later one"
+            )
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
         if len(records) > MAX_RECORDS:
