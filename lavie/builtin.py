@@ -13,7 +13,7 @@ from lavie.blocks import (
     tokenizer,
     unet,
 )
-from lavie.data import shapes
+from lavie.data import head, shapes
 from lavie.metrics.shapes import ShapesAccuracySpec
 from lavie.registry import hookimpl
 from lavie.samplers import ddim, ddpm, dpmpp, euler, euler_ancestral, guidance, heun, lcm, schedule, unipc
@@ -76,6 +76,7 @@ def lavie_components() -> list[type[Spec]]:
         # stages
         text_to_video.TextToVideoSpec,
         # data and metrics
+        head.HeadSpec,
         shapes.ShapesSpec,
         ShapesAccuracySpec,
         # training

@@ -23,6 +23,7 @@ INPUTS: dict[tuple[str, str], Mapping[str, Tensor]] = {
 TINY = dump(load_spec("base-tiny", REGISTRY))
 SMALLER: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("autoencoder", "kl"): [{"channels": [8, 16], "num_res_blocks": 1, "norm_groups": 4, "attention": False}],
+    ("dataset", "head"): [{"clips": {"type": "shapes", "num_frames": 2, "height": 16, "width": 16}}],
     ("denoiser", "unet"): [
         {"channels": [16, 32], "attention": True, "norm": {"groups": 8}, "context_dim": 8, "num_res_blocks": 1}
         | {"transformer": {"num_heads": 1, "temporal": {"type": "attention", "position": {"type": "rope", "dim": 8}}}}
@@ -30,14 +31,16 @@ SMALLER: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("text_encoder", "clip"): [TINY["text_encoder"]],
     ("stage", "text_to_video"): [TINY],
 }
-"""Settings that a component is also, or only, checked with: small enough to run."""
+"""Settings to check a component with whose defaults are too big to run, or missing."""
 
 
 def variants(kind: str, name: str) -> list[Spec]:
-    cls = REGISTRY.components(kind)[name].cls
-    smaller = [REGISTRY.load(REGISTRY.kind(kind), {**fields, "type": name}) for fields in SMALLER.get((kind, name), [])]
-    needs_fields = any(field.is_required() for field in cls.model_fields.values())
-    return smaller if needs_fields else [REGISTRY.load(REGISTRY.kind(kind), name), *smaller]
+    fields = REGISTRY.components(kind)[name].cls.model_fields.values()
+    default = [] if any(field.is_required() for field in fields) else [{}]
+    return [
+        REGISTRY.load(REGISTRY.kind(kind), {**settings, "type": name})
+        for settings in SMALLER.get((kind, name), default)
+    ]
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
