@@ -15,7 +15,7 @@ from lavie.record import Recipe, Record, comment_of, environment, foreign_compon
 from lavie.registry import Registry
 from lavie.spec import dump, spec_hash, type_of
 from lavie.stages import OnStep, Request, Stage, StageSpec, VideoShape, load_stage
-from lavie.video import Frames, enlarge, to_frames, write_video
+from lavie.video import Frames, check_format, enlarge, to_frames, write_video
 from lavie.vocabulary import check_words
 from lavie.weights.files import read_manifest
 
@@ -46,6 +46,7 @@ class GeneratedVideo:
         frames = enlarge(self.frames(), scale)
         recipe = self.record.recipe.model_copy(update={"scale": scale})
         record = self.record.model_copy(update={"recipe": recipe})
+        check_format(path, frames.shape[1], frames.shape[2], self.fps)
         with suppress(OSError):
             sidecar_of(path).unlink()  # it would tell of the video that is replaced
         write_video(path, frames, self.fps, comment_of(record))

@@ -190,16 +190,16 @@ def _naming_options(video: VideoOptions, sampling: SamplingOptions) -> Iterator[
     try:
         yield
     except SpecError as error:
-        raise SpecError([_renamed(fault, names) for fault in error.faults], error.source) from None
+        raise SpecError([_renamed(fault, fault.where or error.source, names) for fault in error.faults]) from None
 
 
-def _renamed(fault: Fault, names: dict[str, str]) -> Fault:
+def _renamed(fault: Fault, where: str, names: dict[str, str]) -> Fault:
     path, message = fault.path, fault.message
-    if not path and fault.where.startswith("--set "):
-        path = fault.where.removeprefix("--set ").partition(":")[0]
+    if not path and where.startswith("--set "):
+        path = where.removeprefix("--set ").partition(":")[0]
     elif not path and message.partition(": ")[0] in names:
         path, _, message = message.partition(": ")
-    return Fault("", message, names[path]) if path in names else fault
+    return Fault("", message, names[path]) if path in names else Fault(fault.path, fault.message, where)
 
 
 def _load(jobs: Sequence["Job"], model: "Model") -> "Stage | None":

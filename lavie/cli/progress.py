@@ -1,6 +1,7 @@
 """The progress bar of `lavie generate`."""
 
 import sys
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -20,11 +21,13 @@ class Display:
         self._steps = steps_per_video
         self._num_videos = num_videos
         self._done = 0
+        self._start = 0.0
 
     def __enter__(self) -> Self:
         if self._progress is not None:
-            self._progress.add_task(f"video 1 of {self._num_videos}", total=self._num_videos * self._steps)
+            self._progress.add_task(f"video 1 of {self._num_videos}", total=self._num_videos * self._steps, rate="")
             self._progress.start()
+            self._start = time.perf_counter()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -36,8 +39,9 @@ class Display:
         self._done += 1
         if self._progress is not None:
             video = min(self._done // self._steps + 1, self._num_videos)
-            description = f"video {video} of {self._num_videos}"
-            self._progress.update(self._progress.task_ids[0], completed=self._done, description=description)
+            rate = f"{self._done / (time.perf_counter() - self._start):.1f} steps/s"
+            text = f"video {video} of {self._num_videos}"
+            self._progress.update(self._progress.task_ids[0], completed=self._done, description=text, rate=rate)
 
     def say(self, text: str) -> None:
         """Write a line of result to stdout, out of the bar's way."""
@@ -57,7 +61,7 @@ def _bar() -> "Progress":
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
-        progress.TextColumn("{task.speed:.1f} steps/s"),
+        progress.TextColumn("{task.fields[rate]}"),
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
