@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-COMPONENT = '''
+COMPONENT = """
 from typing import Literal
 from lavie import Spec, hookimpl
 from lavie.blocks import Site, TemporalSpec
@@ -13,12 +13,12 @@ class {cls}(TemporalSpec):
 
     def build(self, site: Site) -> None:
         return None
-'''
-HOOK = '''
+"""
+HOOK = """
 @hookimpl
 def lavie_components():
     return [{classes}]
-'''
+"""
 
 
 def healthy(*names: str) -> str:

@@ -46,7 +46,12 @@ def refusal(**changes: object) -> str:
     [
         ({"transformer": {"num_heads": 5}}, "transformer.spatial: 32 channels cannot be split into 5 heads"),
         (
-            {"transformer": {"temporal": {"type": "attention", "position": {"type": "rope", "dim": 34}}, "num_heads": 1}},
+            {
+                "transformer": {
+                    "temporal": {"type": "attention", "position": {"type": "rope", "dim": 34}},
+                    "num_heads": 1,
+                }
+            },
             "transformer.temporal.position: rope rotates 34 channels but a head has 32",
         ),
         ({"transformer": {"temporal": ["none", "failing"]}}, "transformer.temporal[1]: RuntimeError: no kernel for 64"),

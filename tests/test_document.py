@@ -1,5 +1,6 @@
 """The gate for YAML: small, safe, exact about what it refuses, and where."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -114,7 +115,5 @@ def test_every_node_knows_its_line() -> None:
 @settings(derandomize=True, max_examples=150, deadline=None, database=None)
 @given(st.binary(max_size=60) | st.text(alphabet="a:-[]{}&*!?|>'\"%@`#,\n\t 01.e~\\", max_size=60))
 def test_any_bytes_are_read_or_refused_and_nothing_else(raw: bytes | str) -> None:
-    try:
-        parse(raw, "f.yaml")
-    except SpecError as error:
-        assert str(error).startswith("f.yaml")
+    with suppress(SpecError):
+        assert parse(raw, "f.yaml").source == "f.yaml"

@@ -55,7 +55,9 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
             module = node.module or ""
             names = [f"lavie.{alias.name}" for alias in node.names] if module == "lavie" else [module]
         elif isinstance(node, ast.Call) and "import" in ast.unparse(node.func):
-            names = [word.value for word in ast.walk(node) if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+            names = [
+                word.value for word in ast.walk(node) if isinstance(word, ast.Constant) and isinstance(word.value, str)
+            ]
         if id(node) not in checking:
             yield from ((name, node.lineno) for name in names)
 

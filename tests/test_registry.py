@@ -124,7 +124,11 @@ def test_all_broken_plugins_together_do_no_more_harm_than_each_alone() -> None:
     sources = {name: source for name, (source, _) in HOSTILE.items() if source and source != ENDLESS}
     loadable = [name for name in sources if name not in {"no-dependency", "no-syntax", "leaves"}]
     everyone = [module(name, sources[name]) for name in loadable]
-    everyone += [module("good-one", healthy("good")), module("rival-a", healthy("x", "a")), module("rival-b", healthy("x"))]
+    everyone += [
+        module("good-one", healthy("good")),
+        module("rival-a", healthy("x", "a")),
+        module("rival-b", healthy("x")),
+    ]
     everyone.append(Plugin(Owner("lavie"), lavie.builtin))
     rng = random.Random(0)
     outcomes = set()
@@ -144,7 +148,9 @@ def test_a_name_that_two_plugins_claim_belongs_to_neither_and_both_are_told(add:
     add("two", healthy("same"))
     registry = installed()
     assert "only-one" in registry.components("temporal")
-    with pytest.raises(SpecError, match=r"'same' is claimed by one 1\.0 and by two 1\.0; choose one with LAVIE_PLUGINS"):
+    with pytest.raises(
+        SpecError, match=r"'same' is claimed by one 1\.0 and by two 1\.0; choose one with LAVIE_PLUGINS"
+    ):
         registry.load(TemporalSpec, "same")
 
 
@@ -215,12 +221,16 @@ def test_pins_say_what_loads(pin: str, loaded: set[str], add: Install, monkeypat
 def test_a_pin_of_something_not_installed_says_what_is(add: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     add("dwconv-layer", healthy("a"), entry_point="dwconv")
     monkeypatch.setenv("LAVIE_PLUGINS", "dwcnv")
-    with pytest.raises(PluginError, match=r"'dwcnv', which is not installed. Did you mean 'dwconv'\? Installed: dwconv"):
+    with pytest.raises(
+        PluginError, match=r"'dwcnv', which is not installed. Did you mean 'dwconv'\? Installed: dwconv"
+    ):
         installed()
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan"])
-def test_a_time_limit_that_is_no_number_of_seconds_is_refused(text: str, add: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_limit_that_is_no_number_of_seconds_is_refused(
+    text: str, add: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add("one", healthy("a"))
     monkeypatch.setenv("LAVIE_PLUGINS_TIMEOUT", text)
     with pytest.raises(PluginError, match="LAVIE_PLUGINS_TIMEOUT must be a number of seconds above 0"):

@@ -70,7 +70,10 @@ def test_short_forms_are_valid(document: dict[str, Any]) -> None:
         {"type": "unet", "channels": [10**9]},
         {"type": "unet", "resblock": "unknown"},
         {"type": "unet", "resblock": {}},
-        {"type": "unet", "transformer": {"temporal": {"type": "attention", "position": {"type": "rope", "dim": "big"}}}},
+        {
+            "type": "unet",
+            "transformer": {"temporal": {"type": "attention", "position": {"type": "rope", "dim": "big"}}},
+        },
         "unet",
     ],
 )

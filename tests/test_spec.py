@@ -161,7 +161,10 @@ def test_per_level_values_answer_for_each_level_and_the_middle() -> None:
         ({"wheel": {"type": ["solid"]}}, "wheel: 'type' must be a name, got ['solid']."),
         ({"wheel": "spoke"}, "wheel: unknown wheel 'spoke'. Did you mean 'spoked'? Installed: solid, spoked."),
         ({"wheel": "bicycle"}, "wheel: unknown wheel 'bicycle'. It names a vehicle. Installed: solid, spoked."),
-        ({"weel": 3}, "weel: unknown key. Did you mean 'wheel'? Known: type, frame, wheel, wheels, widths, spare, gears."),
+        (
+            {"weel": 3},
+            "weel: unknown key. Did you mean 'wheel'? Known: type, frame, wheel, wheels, widths, spare, gears.",
+        ),
         ({"spare": {"num_spoke": 3}}, "spare.num_spoke: unknown key. Did you mean 'num_spokes'?"),
         ({"{0}": 3}, "{0}: unknown key."),
     ],

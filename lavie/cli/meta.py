@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
@@ -10,6 +11,11 @@ from lavie.building import build, parts, stands_alone
 from lavie.plugins import kind_class
 from lavie.registry import Registry
 from lavie.spec import Spec
+
+
+def meta() -> AbstractContextManager[object]:
+    """Return a context in which new tensors have shapes but no memory."""
+    return torch.device("meta")
 
 
 def networks(spec: Spec) -> Iterator[tuple[str, Spec]]:
@@ -28,7 +34,7 @@ def build_on_meta(spec: Spec, registry: Registry) -> nn.Module:
     Raises:
         SpecError: with the path of whatever does not fit.
     """
-    with torch.device("meta"):
+    with meta():
         built = build(spec, registry)
     assert isinstance(built, nn.Module)
     return built

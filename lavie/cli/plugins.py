@@ -8,12 +8,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lavie.cli.app import DONE, FAILED, printable, say
 from lavie.errors import PluginError
-from lavie.plugins import Announced, Owner, Problem, announced, before_import, classes_of, import_seconds, load, pinned
+from lavie.plugins import Announced, Owner, announced, before_import, classes_of, import_seconds, load, pinned
 from lavie.registry import LAVIE, Claim, claim, disputes
 
 GRACE_SECONDS = 30.0
@@ -56,6 +57,7 @@ def plugins(*, no_import: bool = False, strict: bool = False) -> int:
 def report(name: str, distribution: str, answer: str) -> None:
     """Import one plugin and write what it claims, or what is wrong with it, to a file; runs in the child process."""
     each = next(e for e in announced() if (e.owner.entry_point, e.owner.distribution) == (name, distribution))
+    said: dict[str, object]
     try:
         said = {"claims": [asdict(claim(cls)) for cls in classes_of(load(each))]}
     except PluginError as error:
@@ -124,10 +126,8 @@ def _import_alone(each: Announced) -> Row:
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     """End the child and whatever it started."""
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     child.wait()
 
 

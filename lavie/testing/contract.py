@@ -4,15 +4,16 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 import lavie.builtin
-from lavie.building import parts, stands_alone
 from lavie.blocks.base import Site
+from lavie.building import parts, stands_alone
 from lavie.plugins import Owner, Plugin, hookimpl, kind_class
 from lavie.registry import LAVIE, Registry
 from lavie.spec import Spec, dump, spec_hash, type_of
 from lavie.testing import data, layers, networks, sampling
 from lavie.testing.expect import expect
-from torch import Tensor
 
 SITE = Site(channels=64, num_heads=2, context_dim=24, time_dim=48, norm_groups=8)
 """The place in a network that layers are built for unless told otherwise."""
@@ -33,6 +34,7 @@ _CHECKS: dict[str, Callable[[Any, Site, Mapping[str, Tensor]], None]] = {
     "sampler": sampling.check_sampler,
     "tokenizer": data.check_tokenizer,
     "dataset": data.check_dataset,
+    "metric": data.check_metric,
 }
 
 

@@ -1,4 +1,4 @@
-"""What tokenizers and datasets promise."""
+"""What tokenizers, datasets and metrics promise."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from lavie.blocks.base import Site
 from lavie.blocks.tokenizer import Tokenizer, TokenizerSpec
 from lavie.data.base import Dataset, DatasetSpec
+from lavie.metrics.base import Metric, MetricSpec
 from lavie.testing.expect import expect
 
 
@@ -36,10 +37,17 @@ def check_dataset(spec: DatasetSpec, site: Site, inputs: Mapping[str, Tensor]) -
     expect(same, spec, "gives another clip for the same index")
     for clip in (first, other):
         low, high = float(clip.video.min()), float(clip.video.max())
-        expect(clip.video.ndim == 4 and -1 <= low and high <= 1, spec, f"gives pixels in [{low:g}, {high:g}], not [-1, 1]")
+        expect(clip.video.ndim == 4 and max(-low, high) <= 1, spec, f"gives pixels in [{low:g}, {high:g}], not [-1, 1]")
         expect(clip.fps > 0, spec, f"gives {clip.fps} frames per second")
     try:
         dataset.clip(len(dataset))
     except IndexError:
         return
     expect(False, spec, "has no end: clip(len) must raise IndexError")
+
+
+def check_metric(spec: MetricSpec, site: Site, inputs: Mapping[str, Tensor]) -> None:
+    """Start empty, so that two metrics of one spec do not share what they have taken in."""
+    metric, other = spec.build(), spec.build()
+    expect(isinstance(metric, Metric), spec, f"builds {type(metric).__name__}, which is no Metric")
+    expect(metric is not other, spec, "builds the same object twice")

@@ -61,7 +61,9 @@ def one_of(cond: Conditioning, index: int) -> Conditioning:
     return Conditioning(cond.context[kept], None if embed is None else embed[kept], cond.num_images, inputs)
 
 
-def check_run(spec: Spec, module: nn.Module, run: Callable[[Tensor, Conditioning], Tensor], x: Tensor, site: Site) -> None:
+def check_run(
+    spec: Spec, module: nn.Module, run: Callable[[Tensor, Conditioning], Tensor], x: Tensor, site: Site
+) -> None:
     """Check what every trainable part promises, once its zero parameters are drawn anew.
 
     Samples of a batch do not see each other, every parameter gets a gradient, eval is deterministic, the input is not
@@ -73,7 +75,7 @@ def check_run(spec: Spec, module: nn.Module, run: Callable[[Tensor, Conditioning
     out = run(x, cond)
     expect(bool(torch.isfinite(out).all()), spec, "returns numbers that are not finite")
     expect(torch.equal(x, before), spec, "writes to its input")
-    out.square().mean().backward()
+    torch.autograd.backward(out.square().mean())
     idle = [name for name, p in module.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     expect(not idle, spec, f"has parameters without a gradient: {', '.join(idle)}")
     module.eval()

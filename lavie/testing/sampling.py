@@ -64,7 +64,9 @@ def _check_walk(spec: SamplerSpec, sampler: Sampler) -> None:
     steps = list(sampler.steps(_gaussian, initial, _noise))
     numbers = [(step.index, step.num_steps) for step in steps]
     expect(numbers == [(i, len(steps)) for i in range(len(steps))], spec, f"numbers its steps {numbers}")
-    expect(len(steps) == len(sampler.timesteps), spec, f"takes {len(steps)} steps on a grid of {len(sampler.timesteps)}")
+    expect(
+        len(steps) == len(sampler.timesteps), spec, f"takes {len(steps)} steps on a grid of {len(sampler.timesteps)}"
+    )
     last = steps[-1].noisy
     expect(last.shape == _SHAPE and bool(torch.isfinite(last).all()), spec, "ends in another shape or in infinity")
     again = list(sampler.steps(_gaussian, initial, _noise))[-1].noisy
