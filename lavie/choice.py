@@ -47,7 +47,7 @@ def choose_model(
     if folder is None:
         raise WeightsError(f"the spec {name!r} comes without weights; name a folder of them with --weights")
     sha256 = read_manifest(folder)["files"].get(WEIGHTS_FILE, {}).get("sha256", "")
-    return Model(loaded, name, folder, sha256, _device(device), dtype, registry)
+    return Model(loaded, name, folder, sha256, find_device(device), dtype, registry)
 
 
 def choose_spec(
@@ -86,7 +86,7 @@ def _weights_for(spec: str | Path | StageSpec | None, weights: str | Path | None
     return folder, Path(name).stem or folder.name
 
 
-def _device(name: str) -> str:
+def find_device(name: str) -> str:
     """Work out `auto`, and refuse devices that are not here."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lavie.errors import WeightsError
 from lavie.weights.files import (
+    AVERAGE_FILE,
     WEIGHTS_FILE,
     check_bytes,
     check_names,
@@ -24,7 +25,6 @@ from lavie.weights.files import (
     write_text,
 )
 
-AVERAGE_FILE = "average.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 
 
@@ -58,7 +58,7 @@ class Checkpoints:
         self,
         position: Position,
         modules: Mapping[str, nn.Module],
-        recipe: Mapping[str, Any],
+        record: Mapping[str, Any],
         average: Mapping[str, nn.Module] | None = None,
         optimizer: Mapping[str, Tensor] | None = None,
     ) -> Path:
@@ -71,7 +71,7 @@ class Checkpoints:
             files[AVERAGE_FILE] = prefixed(average)
         if optimizer is not None:
             files[OPTIMIZER_FILE] = dict(optimizer)
-        write_folder(path, files, {"position": asdict(position), "recipe": recipe})
+        write_folder(path, files, {"position": asdict(position), **record})
         write_text(self.folder / "latest", path.name + "\n")
         self._prune()
         return path

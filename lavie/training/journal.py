@@ -79,6 +79,11 @@ class Gauge:
         self._sums, self._count, self._since = {}, 0, now
         return row
 
+    def show(self, measured: Mapping[str, float], seconds: float) -> None:
+        """Remember measurements for `text`, and leave the time they took out of the next row."""
+        self.looked = measured
+        self._since += seconds
+
     def text(self) -> str:
         """Return the latest measurements in short."""
         return "  ".join(f"{name} {value:.3g}" for name, value in self.looked.items() if math.isfinite(value))

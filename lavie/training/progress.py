@@ -3,13 +3,17 @@
 import logging
 import sys
 import time
+from collections import deque
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 30.0
+WINDOW = 100
+"""Steps that the rate is taken over."""
 
 
 class PhaseProgress:
@@ -18,17 +22,10 @@ class PhaseProgress:
     def __init__(self, name: str, done: int, num_steps: int) -> None:
         self.name = name
         self.num_steps = num_steps
-        self._first, self._start = done, time.monotonic()
-        self._last_line = self._start
-        self._bar: Progress | None = None
-        if sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[text]}"),
-            )
-            self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn())
+        self._recent = deque([(time.monotonic(), done)], maxlen=WINDOW)
+        self._last_line = time.monotonic()
+        self._bar = _bar() if sys.stderr.isatty() else None
+        if self._bar is not None:
             self._task = self._bar.add_task(name, total=num_steps, completed=done, text="")
 
     def __enter__(self) -> Self:
@@ -43,7 +40,9 @@ class PhaseProgress:
     def update(self, done: int, loss: float, extra: str) -> None:
         """Show that `done` steps are done."""
         now = time.monotonic()
-        rate = (done - self._first) / max(now - self._start, 1e-9)
+        self._recent.append((now, done))
+        then, before = self._recent[0]
+        rate = (done - before) / max(now - then, 1e-9)
         text = f"loss {loss:.4f}  {rate:.2f} it/s  {extra}".rstrip()
         if self._bar is not None:
             self._bar.update(self._task, completed=done, text=text)
@@ -57,3 +56,17 @@ def _clock(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def _bar() -> "Progress":
+    from rich import console, progress
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[text]}"),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        console=console.Console(stderr=True),
+    )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, final
 import torch
 from pydantic import Field, model_validator
 
-from lavie.errors import Fault
+from lavie.errors import Fault, SpecError
 from lavie.spec import Spec, dump
 from lavie.stages.base import StageSpec
 from lavie.stages.text_to_video import TextToVideo
@@ -71,6 +71,19 @@ class TrainSpec(RecipeSpec):
         if not isinstance(stage, TextToVideo):
             raise ValueError(f"model: this recipe trains text_to_video stages, not {dump(self.model)['type']}")
         return Plan(stage, [phase.build(stage) for phase in self.phases])
+
+
+def choose(names: Sequence[str], phases: Sequence[str], until_phase: str | None) -> list[int]:
+    """Return which phases are to be run, by index.
+
+    Raises:
+        SpecError: naming the phases there are, if one is asked for that there is not.
+    """
+    for name in (*phases, *([until_phase] if until_phase else [])):
+        if name not in names:
+            raise SpecError([Fault("phases", f"there is no phase {name!r}. The recipe has {', '.join(names)}")])
+    last = names.index(until_phase) if until_phase else len(names) - 1
+    return [index for index, name in enumerate(names) if index <= last and (not phases or name in phases)]
 
 
 def past(recipe: Mapping[str, Any], num_phases: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from torch import nn
 
 from lavie.errors import Fault, LavieError, SpecError
 from lavie.spec import dump
+from lavie.training.alone import alone_in
 from lavie.training.checkpoint import (
-    AVERAGE_FILE,
     Checkpoints,
     Position,
     load_modules,
@@ -32,8 +32,17 @@ from lavie.training.optimizer import Optimizer, trainable
 from lavie.training.phase import Batch, Phase
 from lavie.training.progress import PhaseProgress
 from lavie.training.randomness import Draws, derived
-from lavie.training.recipe import TrainSpec, differences, past
-from lavie.weights.files import WEIGHTS_FILE, fill, load_into, read_manifest, save_stage, write_text
+from lavie.training.recipe import TrainSpec, choose, differences, past
+from lavie.weights.files import (
+    AVERAGE_FILE,
+    WEIGHTS_FILE,
+    fill,
+    load_into,
+    read_manifest,
+    save_stage,
+    sweep,
+    write_text,
+)
 
 logger = logging.getLogger(__name__)
 STEPS_PER_ROW = 50
@@ -67,8 +76,11 @@ class Trainer:
         device: str = "cpu",
         phases: Sequence[str] = (),
         until_phase: str | None = None,
+        components: Mapping[str, str] | None = None,
     ) -> None:
+        """Build the networks; `components` names what other packages bring, for the record."""
         self.spec = spec
+        self.components = dict(components or {})
         self.folder = folder
         self.device = torch.device(device)
         self.chosen = choose([phase.name for phase in spec.phases], phases, until_phase)
@@ -87,6 +99,8 @@ class Trainer:
     def set_aside(self) -> None:
         """Rename the folder of an earlier run, so that a new one begins."""
         if self.folder.exists():
+            with alone_in(self.folder):
+                pass
             aside = next(path for i in itertools.count(1) if not (path := Path(f"{self.folder}.old-{i}")).exists())
             self.folder.rename(aside)
             logger.info("the earlier run is now %s", aside)
@@ -108,16 +122,19 @@ class Trainer:
         """Go through the chosen phases, from the newest checkpoint on if there is one, and return the report.
 
         Raises:
+            BusyError: if another process is at work in the folder.
             SpecError: if the folder holds a run of another recipe.
             WeightsError: if the newest checkpoint is damaged.
             DivergedError: if loss or gradient stop being numbers; the last checkpoint is kept.
             TrainingStoppedError: after a stop signal, once the run is saved.
         """
-        newest = self.checkpoints.newest()
-        done = None if newest is None else self.resume(newest)
-        self.journal.cut(done.total if done else 0)
         devices = [self.device] if self.device.type == "cuda" else []
-        with Interrupts() as interrupts, torch.random.fork_rng(devices):
+        with alone_in(self.folder), Interrupts() as interrupts, torch.random.fork_rng(devices):
+            sweep(self.folder)
+            newest = self.checkpoints.newest()
+            done = None if newest is None else self.resume(newest)
+            self._check_start(done)
+            self.journal.cut(done.total if done else 0)
             for index in self.chosen:
                 if done is not None and (index < done.phase or (index == done.phase and done.complete)):
                     continue
@@ -125,7 +142,7 @@ class Trainer:
                 if done is not None and newest is not None and index == done.phase:
                     self._continue(work, newest, done)
                 self._run_phase(work, interrupts)
-        return self._finish()
+            return self._finish()
 
     def resume(self, newest: Path) -> Position:
         """Load the weights of a checkpoint, if it belongs to this recipe so far, and return how far it had come."""
@@ -138,6 +155,18 @@ class Trainer:
         load_modules(newest, WEIGHTS_FILE, self.modules)
         logger.info("resuming from %s", newest)
         return position
+
+    def _check_start(self, done: Position | None) -> None:
+        """Refuse to leave a phase half done.
+
+        Raises:
+            SpecError: saying how to finish it, or to go on without.
+        """
+        if done is not None and not done.complete and done.phase not in self.chosen and max(self.chosen) > done.phase:
+            phase = self.spec.phases[done.phase]
+            state = f"{phase.name} is at step {done.step} of {phase.num_steps} in {self.folder}"
+            advice = "Run it too, or start in another folder with --init-weights from its newest checkpoint"
+            raise SpecError([Fault("phases", f"{state}. {advice}")])
 
     def _begin(self, index: int) -> Work:
         phase = self.plan.phases[index]
@@ -177,16 +206,16 @@ class Trainer:
                 if work.step % STEPS_PER_ROW == 0 or ended:
                     self._write(work, **gauge.row())
                 if (work.step % spec.evaluation.every == 0) and not ended:
-                    gauge.looked = self._look(work)
+                    self._look(work, gauge)
                 progress.update(work.step, values["loss"], gauge.text())
                 if (work.step % self.spec.checkpoints.every == 0 or interrupts.signum) and not ended:
                     path = self._save(work)
                     if interrupts.signum:
                         message = f"stopped at step {work.step} of {spec.name}; saved as {path}"
                         raise TrainingStoppedError(message, interrupts.signum)
-        self._end(work, interrupts)
+        self._end(work, gauge, interrupts)
 
-    def _step(self, work: Work, batch: dict[str, Batch], gauge: "Gauge") -> dict[str, float]:
+    def _step(self, work: Work, batch: dict[str, Batch], gauge: Gauge) -> dict[str, float]:
         """Do one optimizer step and return the numbers of it."""
         spec, seed = work.phase.spec, self.spec.seed
         torch.manual_seed(derived(seed, spec.name, work.step, "layers"))
@@ -219,50 +248,41 @@ class Trainer:
     def _write(self, work: Work, **row: Any) -> None:
         self.journal.add(total=work.first_total + work.step, phase=work.phase.spec.name, step=work.step, **row)
 
-    def _look(self, work: Work) -> dict[str, float]:
+    def _look(self, work: Work, gauge: Gauge) -> None:
         """Measure the averaged weights and log it."""
         spec, start = work.phase.spec, time.monotonic()
         picture = self.folder / "samples" / f"{work.first_total + work.step:08d}-{spec.name}.png"
         measured = work.phase.look(work.average.modules, picture)
         seconds = time.monotonic() - start
+        gauge.show(measured, seconds)
         self._write(work, look=measured, look_seconds=round(seconds, 3))
         shown = "  ".join(f"{name} {value:.3f}" for name, value in measured.items())
         logger.info("%s %d: %s  (%.0f s, %s)", spec.name, work.step, shown, seconds, picture)
-        return measured
 
     def _save(self, work: Work) -> Path:
         position = Position(work.index, work.step, work.first_total + work.step)
         averaged, state = work.average.modules, work.optimizer.state()
-        return self.checkpoints.save(position, self.modules, dump(self.spec), averaged, state)
+        return self.checkpoints.save(position, self.modules, self._record(), averaged, state)
 
-    def _end(self, work: Work, interrupts: Interrupts) -> None:
+    def _record(self) -> dict[str, Any]:
+        return {"recipe": dump(self.spec), "components": self.components}
+
+    def _end(self, work: Work, gauge: Gauge, interrupts: Interrupts) -> None:
         """Hand the averaged weights on to what comes next, and save them."""
         if work.step:
-            self._look(work)
+            self._look(work, gauge)
             for name, module in work.phase.trained().items():
                 fill(module, work.average.modules[name].state_dict())
         position = Position(work.index, work.step, work.first_total + work.step, complete=True)
-        save_stage(self.modules, self.spec.model, self.folder / "weights", overwrite=True)
-        path = self.checkpoints.save(position, self.modules, dump(self.spec))
+        weights = self.folder / "weights"
+        save_stage(self.modules, self.spec.model, weights, components=self.components, overwrite=True)
+        path = self.checkpoints.save(position, self.modules, self._record())
         if interrupts.signum:
             raise TrainingStoppedError(f"stopped after {work.phase.spec.name}; saved as {path}", interrupts.signum)
 
     def _finish(self) -> dict[str, Any]:
         looks = {row["phase"]: row["look"] for row in self.journal.rows() if "look" in row}
         seconds = sum(row.get("seconds", 0.0) + row.get("look_seconds", 0.0) for row in self.journal.rows())
-        report = {"recipe": dump(self.spec), "measured": looks, "seconds": seconds}
+        report = {**self._record(), "measured": looks, "seconds": seconds}
         write_text(self.folder / "report.json", json.dumps(report, indent=1))
         return report
-
-
-def choose(names: Sequence[str], phases: Sequence[str], until_phase: str | None) -> list[int]:
-    """Return which phases are to be run, by index.
-
-    Raises:
-        SpecError: naming the phases there are, if one is asked for that there is not.
-    """
-    for name in (*phases, *([until_phase] if until_phase else [])):
-        if name not in names:
-            raise SpecError([Fault("phases", f"there is no phase {name!r}. The recipe has {', '.join(names)}")])
-    last = names.index(until_phase) if until_phase else len(names) - 1
-    return [index for index, name in enumerate(names) if index <= last and (not phases or name in phases)]

@@ -21,10 +21,13 @@ from torch import Tensor, nn
 
 from lavie.errors import WeightsError
 from lavie.spec import Spec, dump
+from lavie.version import lavie_version
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 WEIGHTS_FILE = "model.safetensors"
+AVERAGE_FILE = "average.safetensors"
+"""In a checkpoint of training: running averages of what is trained, better than the weights themselves."""
 _PARTIAL = ".partial-"
 _DTYPES = {
     "F64": torch.float64,
@@ -94,7 +97,7 @@ def sweep(parent: Path) -> None:
     for path in parent.glob(f"{_PARTIAL}*"):
         pid = path.name.removeprefix(_PARTIAL).split("-")[0]
         if pid.isdigit() and (int(pid) == os.getpid() or not _is_running(int(pid))):
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -118,14 +121,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return content
 
 
-def check_bytes(folder: Path, names: Iterable[str] | None = None) -> None:
-    """Compare size and sha256 of the files of a folder with its manifest.
+def check_bytes(folder: Path, names: Iterable[str] = ()) -> None:
+    """Compare size and sha256 of files of a folder, all of them by default, with its manifest.
 
     Raises:
         WeightsError: naming the file that differs.
     """
     files = read_manifest(folder)["files"]
-    for name in files if names is None else names:
+    for name in names or files:
         entry, path = files.get(name), folder / name
         if entry is None or not path.is_file():
             raise WeightsError(f"{path} is missing{' from the manifest' if entry is None else ''}")
@@ -181,9 +184,12 @@ def save_stage(
     folder: Path,
     dtype: torch.dtype | None = None,
     *,
+    components: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write the weights of a stage; with `dtype`, floating-point tensors are stored in it (float16 halves the size).
+
+    `components` names the components of other packages in the spec, with the distribution and version of each.
 
     Raises:
         FileExistsError: if `folder` exists and `overwrite` is false.
@@ -191,7 +197,7 @@ def save_stage(
     tensors = prefixed(modules)
     if dtype is not None:
         tensors = {name: each.to(dtype) if each.is_floating_point() else each for name, each in tensors.items()}
-    manifest = {"spec": dump(spec), "modules": [*modules]}
+    manifest = {"spec": dump(spec), "components": dict(components or {}), "modules": [*modules]}
     write_folder(folder, {WEIGHTS_FILE: tensors}, manifest, overwrite=overwrite)
 
 
@@ -199,22 +205,25 @@ def load_into(modules: Mapping[str, nn.Module], folder: Path, *, partly: bool = 
     """Load weights into modules, strictly; modules on the meta device take the tensors over as they are.
 
     Names and shapes are compared before any data is read, then size and sha256. With `partly`, the folder may hold
-    modules that are not asked for. Each value is cast to the dtype of the parameter it goes to.
+    modules that are not asked for. Each value is cast to the dtype of the parameter it goes to. Of a checkpoint of
+    training, the averaged weights are taken where there are any.
 
     Raises:
         WeightsError: if the folder is damaged or does not fit.
     """
-    manifest = read_manifest(folder)
-    path = folder / WEIGHTS_FILE
-    found = {name: shape for name, (shape, _) in header(path).items()}
+    paths = [folder / name for name in (WEIGHTS_FILE, AVERAGE_FILE) if name in read_manifest(folder)["files"]]
+    found: dict[str, tuple[int, ...]] = {}
+    for path in paths or [folder / WEIGHTS_FILE]:
+        found |= {name: shape for name, (shape, _) in header(path).items()}
     if partly:
         found = {name: shape for name, shape in found.items() if name.split(".", 1)[0] in modules}
-    check_names(path, found, {name: tuple(value.shape) for name, value in prefixed(modules).items()})
-    check_bytes(folder, manifest["files"])
-    tensors = load_file(path)
-    with torch.no_grad():
-        for prefix, module in modules.items():
-            fill(module, {name: tensors[f"{prefix}.{name}"] for name in module.state_dict()})
+    check_names(folder, found, {name: tuple(value.shape) for name, value in prefixed(modules).items()})
+    check_bytes(folder, [path.name for path in paths])
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        tensors |= load_file(path)
+    for prefix, module in modules.items():
+        fill(module, {name: tensors[f"{prefix}.{name}"] for name in module.state_dict()})
 
 
 @torch.no_grad()
@@ -237,7 +246,7 @@ def sha256(path: Path) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of what made a file."""
-    return {"python": platform.python_version(), "torch": torch.__version__}
+    return {"lavie": lavie_version(), "python": platform.python_version(), "torch": torch.__version__}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -256,6 +265,8 @@ def _write_synced(path: Path, text: str) -> None:
 
 
 def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -264,6 +275,8 @@ def _sync(path: Path) -> None:
 
 
 def _is_running(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # there, signal 0 would be an interrupt
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -17,7 +17,7 @@ from lavie.registry import Registry
 from lavie.training import DivergedError, Trainer, TrainingStoppedError, TrainSpec
 from lavie.training.denoiser import DenoiserPhase
 from lavie.training.journal import Journal
-from lavie.training.trainer import choose
+from lavie.training.recipe import choose
 
 
 def weights_of(folder: Path) -> dict[str, Tensor]:
@@ -104,6 +104,17 @@ def test_phases_can_be_run_one_command_at_a_time(uninterrupted: Path, recipe: Tr
     Trainer(recipe, run_folder, phases=["text_to_image"]).run()
     Trainer(recipe, run_folder).run()
     assert_same_weights(uninterrupted, run_folder)
+
+
+def test_a_phase_is_not_left_half_done_by_accident(
+    recipe: TrainSpec, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        at_step(patch, 1, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(TrainingStoppedError):
+            Trainer(recipe, run_folder).run()
+    with pytest.raises(SpecError, match=r"text_to_image is at step 2 of 4(.|\n)*--init-weights"):
+        Trainer(recipe, run_folder, phases=["joint"]).run()
 
 
 def test_a_finished_run_is_not_run_again(uninterrupted: Path, recipe: TrainSpec) -> None:

@@ -233,6 +233,7 @@ def test_everything_is_on_disk_before_the_folder_gets_its_name(tmp_path: Path, m
 def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
     for name in (f".partial-{2**22 + 1}-aaaa", ".partial-1-bbbb", ".partial-me-cccc", "step-00000001"):
         (tmp_path / name).mkdir()
+    (tmp_path / f".partial-{2**22 + 1}-file").touch()
     sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".partial-1-bbbb", ".partial-me-cccc", "step-00000001"]
 
