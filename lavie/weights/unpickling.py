@@ -8,6 +8,7 @@ import json
 import pickle
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -157,7 +158,10 @@ def read(path: Path, output: Path, limit: Callable[[int | None], None]) -> dict[
     """
     size = path.stat().st_size
     limit(SPARE)
-    check_archive(path)
+    try:
+        check_archive(path)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise Refused(f"it is damaged: {error}") from None
     limit(None)
     import torch
 
@@ -165,7 +169,8 @@ def read(path: Path, output: Path, limit: Callable[[int | None], None]) -> dict[
     limit(SPARE + 2 * size)
     stand_ins = [(Inert, name) for name in INERT]
     try:
-        with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
+        with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
+            warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except pickle.UnpicklingError as error:
         # torch's own message advises to load without this protection; nobody should.

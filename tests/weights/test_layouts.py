@@ -156,13 +156,12 @@ def test_openclips_own_network_gives_the_same_context():
         CLIPVisionCfg(layers=1, width=8, head_width=8, patch_size=4, image_size=8),
         CLIPTextCfg(context_length=8, vocab_size=40, width=16, heads=2, layers=2),
     )
+    generator = torch.Generator().manual_seed(0)
     for parameter in theirs.parameters():
-        parameter.add_(
-            torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())), alpha=0.1
-        )
+        parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     found: list[torch.Tensor] = []
     theirs.ln_final.register_forward_hook(lambda *call: found.append(call[2]))
-    tokens = torch.randint(40, (2, 8), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(40, (2, 8), generator=generator)
     theirs.encode_text(tokens)
     spec = ClipTextSpec(
         width=16, num_layers=2, num_heads=2, activation="gelu", vocab_size=40, max_tokens=8, tokenizer=WordsSpec()
