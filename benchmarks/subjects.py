@@ -1,5 +1,6 @@
 """What is measured: the networks of a setting with seeded weights, and their inputs."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.settings import Setting
-from lavie import Registry, SpecError, dump, load_spec
+from lavie import Registry, dump, load_spec
 from lavie.blocks.autoencoder import Autoencoder, AutoencoderSpec
-from lavie.blocks.base import Conditioning, Denoiser, DenoiserSpec, TemporalLayer, TemporalSpec
+from lavie.blocks.base import Conditioning, Denoiser, DenoiserSpec, TemporalLayer
 from lavie.stages.text_to_video import TextToVideoSpec
 
 PUBLISHED = "attention+rope+bias"
@@ -31,6 +32,7 @@ class Inputs:
         return Inputs(self.noisy.to(device, dtype), self.timestep.to(device), cond)
 
 
+@functools.cache
 def base(registry: Registry) -> TextToVideoSpec:
     """Return the shipped spec of LaVie's base stage."""
     spec = load_spec("base", registry)
@@ -95,12 +97,3 @@ def inputs(setting: Setting) -> Inputs:
     noisy = torch.randn(setting.latent.of(4), generator=generator)
     context = torch.randn(1, setting.text.num_tokens, setting.text.dim, generator=generator)
     return Inputs(noisy, torch.full((1,), 500.0), Conditioning(context))
-
-
-def loads_with_defaults(temporal: Mapping[str, Any], registry: Registry) -> str:
-    """Return why a temporal layer cannot be measured without options of its own, or nothing."""
-    try:
-        registry.load(TemporalSpec, dict(temporal))  # type: ignore[type-abstract]
-    except SpecError as error:
-        return str(error)
-    return ""

@@ -78,7 +78,7 @@ def smoke(plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment |= {"PYTHONPATH": os.pathsep.join([str(plugin), str(ROOT)]), "LAVIE_PLUGINS": "gain"}
     environment.pop("LAVIE_OFFICIAL", None)
-    done = subprocess.run(command, env=environment, cwd=file.parent, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, env=environment, cwd=file.parent, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     return done.stdout, file
 
