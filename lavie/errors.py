@@ -35,6 +35,9 @@ class SpecError(LavieError, ValueError):
         prefix = f"{source}: " if source else ""
         super().__init__("\n".join(f"{prefix}{fault}" for fault in self.faults))
 
+    def __reduce__(self) -> tuple[type["SpecError"], tuple[tuple[Fault, ...], str]]:
+        return SpecError, (self.faults, self.source)  # so that worker processes can hand it over
+
 
 class PluginError(LavieError):
     """A plugin that cannot be imported, registers twice, or is asked for while broken."""

@@ -110,18 +110,35 @@ class Registry:
         """
         if isinstance(data, kind):
             return data
-        context = {"registry": self}
         try:
             if is_kind(kind):
-                cls, fields = self.component(kind, data)
-                return cls.model_validate(fields, context=context)  # type: ignore[return-value]
-            return kind.model_validate(data, context=context)
+                return self.make(kind, data)
+            return kind.model_validate(data, context={"registry": self})
         except PydanticCustomError as error:
             raise SpecError([Fault("", error.message())], source) from None
         except ValidationError as error:
             raise SpecError(faults_of(error, data=data), source) from None
         except RecursionError:
             raise SpecError([Fault("", "nested too deeply, or contains itself")], source) from None
+
+    def make(self, kind: type[S], data: Any) -> S:
+        """Turn a mapping or a name into a spec, for pydantic: faults come as its errors.
+
+        Raises:
+            ValidationError: if the component's fields are not as they should be.
+            PydanticCustomError: if there is no such component, or a foreign one fails otherwise.
+        """
+        cls, fields = self.component(kind, data)
+        try:
+            return cls.model_validate(fields, context={"registry": self})  # type: ignore[return-value]
+        except (ValidationError, PydanticCustomError, RecursionError):
+            raise
+        except Exception as error:
+            owner = self._kinds[kind.kind][type_of(cls)].owner
+            if owner.distribution == LAVIE:
+                raise
+            message = f"{kind.kind} {type_of(cls)!r} of {owner} failed: {type(error).__name__}: {error}"
+            raise PydanticCustomError("component", message) from error  # type: ignore[arg-type]
 
     def component(self, kind: type[Spec], data: Any) -> tuple[type[Spec], dict[str, Any]]:
         """Find the component class that `data` names, and the fields left for it."""

@@ -60,7 +60,7 @@ def _kind_definitions(kind: str, registry: Registry) -> dict[str, Any]:
         body = definitions[str(body["$ref"]).removeprefix(_DEFS)] if "$ref" in body else body
         definitions[_component(kind, name)] = _named(body, str(component.owner))
     names = {"enum": list(components), "description": f"A {kind} with its default settings."}
-    definitions[_place(kind)] = {"anyOf": [names, _mappings(kind, registry)]}
+    definitions[_place(kind)] = {"anyOf": [names, _mappings(kind, registry), _EXTENDING]}
     return definitions
 
 

@@ -131,8 +131,8 @@ def _resolve(kind: type[Spec], data: Any, info: ValidationInfo) -> Spec:
             "expected a {kind} spec, got {got}. Names and mappings need Registry.load",
             {"kind": kind.kind, "got": type(data).__name__},
         )
-    cls, fields = registry.component(kind, data)
-    return cls.model_validate(fields, context=info.context)
+    made: Spec = registry.make(kind, data)
+    return made
 
 
 def _with_suggestions(cls: type[Spec], error: ValidationError) -> ValidationError:

@@ -74,22 +74,22 @@ def test_the_examples_of_specs_run() -> None:
 def test_the_tutorial_makes_a_plugin_that_works(tmp_path: Path) -> None:
     """The blocks of docs/plugins.md are written to the files they name, and used."""
     layer, test, in_a_test = blocks("plugins.md", "python")
-    (tmp_path / "lavie_smooth.py").write_text(layer, encoding="utf-8")
-    (tmp_path / "test_lavie_smooth.py").write_text(test + "\n" + in_a_test, encoding="utf-8")
+    (tmp_path / "lavie_pull.py").write_text(layer, encoding="utf-8")
+    (tmp_path / "test_lavie_pull.py").write_text(test + "\n" + in_a_test, encoding="utf-8")
     (project,) = blocks("plugins.md", "toml")
     name, version = (re.search(rf'^{key} = "(.*)"', project, re.MULTILINE)[1] for key in ("name", "version"))  # type: ignore[index]
     (entry,) = re.findall(r"^\[project\.entry-points\.lavie\]\n(.*)$", project, re.MULTILINE)
-    info = tmp_path / f"lavie_smooth-{version}.dist-info"
+    info = tmp_path / f"lavie_pull-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
     (info / "entry_points.txt").write_text("[lavie]\n" + entry.replace('"', "") + "\n", encoding="utf-8")
     code = (
-        "import test_lavie_smooth; test_lavie_smooth.test_smoothing_keeps_the_contract_of_temporal_layers()\n"
+        "import test_lavie_pull; test_lavie_pull.test_pull_keeps_the_contract_of_temporal_layers()\n"
         "from lavie.cli.app import run\n"
-        "change = 'denoiser.transformer.temporal={type: smooth, reach: 2}'\n"
+        "change = 'denoiser.transformer.temporal={type: pull, towards: first}'\n"
         "raise SystemExit(run(['check', 'base-tiny', '--set', change]))"
     )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]), "LAVIE_PLUGINS": "smooth"}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]), "LAVIE_PLUGINS": "pull"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("base-tiny: ok (stage text_to_video")

@@ -252,6 +252,16 @@ def test_a_hook_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) -> N
     assert core_works(registry)
 
 
+def test_a_plugin_whose_spec_fails_in_an_odd_way_is_named() -> None:
+    source = healthy("odd").replace(
+        "    def build",
+        "    def model_post_init(self, context) -> None:\n        raise LookupError('no table')\n\n    def build",
+    )
+    registry = Registry(lavie.builtin, module("odd-one", source))
+    with pytest.raises(SpecError, match=r"temporal 'odd' of odd-one 1\.0 failed: LookupError: no table"):
+        registry.load(TemporalSpec, "odd")
+
+
 def test_a_kind_given_another_base_class_is_refused() -> None:
     registry = Registry(module("stranger", light("temporal", "mine")), lavie.builtin)
     assert "derives from stranger.KindSpec, not from lavie.blocks.base.TemporalSpec" in causes(registry)["stranger"]

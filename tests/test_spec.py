@@ -1,5 +1,6 @@
 """Specs: strict, frozen, spelling-aware, per-level values, round trips."""
 
+import pickle
 import random
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -196,6 +197,13 @@ def test_something_that_contains_itself_is_refused() -> None:
     loop["frame"] = loop
     with pytest.raises(SpecError):
         REGISTRY.load(VehicleSpec, loop)
+
+
+def test_faults_survive_the_way_out_of_a_worker_process() -> None:
+    with pytest.raises(SpecError) as caught:
+        bicycle(frame={})
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.faults) == (str(caught.value), caught.value.faults)
 
 
 def test_paths_read_as_they_are_written() -> None:
