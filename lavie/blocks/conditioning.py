@@ -139,14 +139,18 @@ class FrameIndexConditioner(EmbeddingConditioner):
         nn.init.zeros_(self.mix.bias)
 
     def embed(self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int) -> Float[Tensor, "b s2 e"]:
-        """Add a learned function of (embedding so far, frame index) to the embedding of every video frame."""
+        """Add a learned product of (embedding so far, place in the video) to the embedding of every video frame.
+
+        A product, because which way a thing moves is one: "left" means the right side at first and the left side at
+        last.
+        """
         num_video = num_frames - cond.num_images
         if num_video == 0:
             return time_embed
         places = torch.linspace(0, self.num_places - 1, num_video, device=time_embed.device)
         place = self.place(sinusoidal_features(places, self.dim).to(time_embed.dtype))
         video = time_embed if time_embed.shape[1] == 1 else time_embed[:, :num_video]
-        video = video + self.mix(F.silu(self.expand(F.silu(video + place))))
+        video = video + self.mix(self.expand(F.silu(video)) * place)
         if cond.num_images == 0:
             return video
         images = time_embed if time_embed.shape[1] == 1 else time_embed[:, num_video:]

@@ -31,12 +31,20 @@ def kl_divergence(mean: Float[Tensor, "b c f h w"], log_variance: Float[Tensor, 
 
 
 def video_and_image_loss(
-    prediction: Float[Tensor, "b c f h w"], target: Float[Tensor, "b c f h w"], num_images: int
+    prediction: Float[Tensor, "b c f h w"],
+    target: Float[Tensor, "b c f h w"],
+    num_images: int,
+    first_frame_weight: float = 1.0,
 ) -> tuple[Float[Tensor, ""] | None, Float[Tensor, ""] | None]:
-    """Return the mean squared errors of the video frames and of the last `num_images` frames, None where empty."""
+    """Return the mean squared errors of the video frames and of the last `num_images` frames, None where empty.
+
+    Among the video frames the first counts `first_frame_weight` times.
+    """
     error = reduce((prediction - target).square(), "b c f h w -> f", "mean")
     num_frames = len(error) - num_images
-    video = error[:num_frames].mean() if num_frames else None
+    weight = torch.ones_like(error[:num_frames])
+    weight[:1] = first_frame_weight
+    video = (error[:num_frames] * weight).sum() / weight.sum() if num_frames else None
     return video, error[num_frames:].mean() if num_images else None
 
 

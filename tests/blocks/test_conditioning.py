@@ -104,11 +104,16 @@ def test_frames_are_told_apart_and_images_are_not_frames():
 
 
 @torch.no_grad()
-def test_a_frame_keeps_its_place_whatever_comes_after_it():
+def test_places_are_spread_over_the_whole_video():
     conditioner = awake(FrameIndexSpec(dim=4))
-    torch.testing.assert_close(conditioner.embed(TIME, cond(), 5)[:, :3], conditioner.embed(TIME, cond(), 3))
-    joint = conditioner.embed(TIME, JOINT, 5)
-    torch.testing.assert_close(joint[:, :3], conditioner.embed(TIME, cond(), 3))
+    three, five = (conditioner.embed(TIME, cond(), num_frames) for num_frames in (3, 5))
+    torch.testing.assert_close(three, five[:, ::2])
+
+
+@torch.no_grad()
+def test_images_do_not_shift_the_places_of_the_video():
+    conditioner = awake(FrameIndexSpec(dim=4))
+    torch.testing.assert_close(conditioner.embed(TIME, JOINT, 5)[:, :3], conditioner.embed(TIME, cond(), 3))
 
 
 @torch.no_grad()

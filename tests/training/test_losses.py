@@ -54,3 +54,11 @@ def test_psnr_counts_tenfold_error_as_twenty_decibels() -> None:
     zero = torch.zeros(4, 4)
     assert psnr(zero + 2.0, zero) == pytest.approx(0.0, abs=1e-5)
     assert psnr(zero + 0.2, zero) == pytest.approx(20.0, abs=1e-4)
+
+
+def test_the_first_frame_counts_as_often_as_asked() -> None:
+    prediction, target = torch.zeros(1, 1, 4, 1, 1), torch.zeros(1, 1, 4, 1, 1)
+    target[:, :, 0] = 3.0
+    video, _ = video_and_image_loss(prediction, target, 1, first_frame_weight=7.0)
+    assert video is not None
+    assert float(video) == pytest.approx(9.0 * 7 / (7 + 2))
