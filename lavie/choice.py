@@ -127,4 +127,4 @@ def check_seed(seed: object) -> int:
     return seed
 
 
-__all__ = ["DEFAULT_SPEC", "check_memory", "check_seed", "choose_model", "choose_spec"]
+__all__ = ["DEFAULT_SPEC", "check_memory", "check_seed", "choose_model", "choose_spec", "find_device"]

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -66,6 +67,11 @@ class Model:
     dtype: str
     registry: Registry = field(repr=False)
 
+    @cached_property
+    def hash(self) -> str:
+        """The spec's hash, computed once for a long list of requests."""
+        return spec_hash(self.spec)
+
     def shape(self) -> VideoShape:
         """Return size and rate of the videos that come out."""
         return shape_of(self.spec)
@@ -83,7 +89,7 @@ class Model:
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
             seed=request.seed,
-            spec_hash=spec_hash(self.spec),
+            spec_hash=self.hash,
             weights_sha256=self.weights_sha256,
             dtype=self.dtype,
             scale=scale,
