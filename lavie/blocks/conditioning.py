@@ -95,8 +95,7 @@ class NoiseLevelConditioner(EmbeddingConditioner):
             ValueError: if a level is outside [0, max_level].
         """
         level = required(cond, "noise_level")
-        has_values = level.device.type != "meta" and not torch.jit.is_tracing()
-        if has_values and bool(((level < 0) | (level > self.max_level)).any()):
+        if level.device.type != "meta" and bool(((level < 0) | (level > self.max_level)).any()):
             raise ValueError(f"noise_level must be in [0, {self.max_level}], got {level.tolist()}")
         return time_embed + self.table(level).unsqueeze(1)
 

@@ -25,7 +25,7 @@ def rotate(x: Float[Tensor, "n k f d"], angles: Float[Tensor, "f half"]) -> Floa
     """
     # Frames before heads: the order in which projections leave memory, and in which heads are joined without a copy.
     tokens = rearrange(x, "n k f d -> n f k d")
-    turned, rest = tokens.split((2 * angles.shape[-1], x.shape[-1] - 2 * angles.shape[-1]), dim=-1)
+    turned, rest = tokens[..., : 2 * angles.shape[-1]], tokens[..., 2 * angles.shape[-1] :]
     a, b = rearrange(turned, "n f k (half two) -> n f k half two", two=2).unbind(-1)
     cos, sin = (rearrange(part.to(x.dtype), "f half -> f 1 half") for part in (angles.cos(), angles.sin()))
     turned = torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1)

@@ -30,7 +30,7 @@ def update_video(
         return x
     if cond.num_images == 0:
         return x + layer(x if norm is None else norm(x), cond)
-    video, images = x.split((num_video, cond.num_images), dim=2)
+    video, images = x[:, :, :num_video], x[:, :, num_video:]
     alone = cond.video_only()
     return torch.cat((video + layer(video if norm is None else norm(video), alone), images), dim=2)
 
@@ -169,9 +169,9 @@ class TransformerSpec(Spec):
 
     def build(self, site: Site, level: int | None) -> Transformer:
         """Build the transformer of one place; `level` None is the middle block."""
-        spatial, temporal, before = (
-            part.at_mid() if level is None else part.at(level) for part in (self.spatial, self.temporal, self.before)
-        )
+        spatial = self.spatial.at_mid() if level is None else self.spatial.at(level)
+        temporal = self.temporal.at_mid() if level is None else self.temporal.at(level)
+        before = self.before.at_mid() if level is None else self.before.at(level)
         layers: dict[str, SpatialLayer | TemporalLayer | None] = {}
         for name in self.order:
             match name:

@@ -139,6 +139,7 @@ class UNet3D(Denoiser):
         """Predict from a noisy latent; `timestep` is in [0, num_train_timesteps)."""
         time_embed = self.time_embedding(timestep)
         for conditioner in self.conditioners:
+            assert isinstance(conditioner, Conditioner)
             noisy = conditioner.concat(noisy, cond)
             time_embed = conditioner.embed(time_embed, cond, noisy.shape[2])
         cond = replace(cond, time_embed=time_embed)

@@ -139,11 +139,11 @@ def spec_from_config(config: Mapping[str, Any], network: Network | Literal["imag
     Raises:
         WeightsError: if it describes a network that this one is not.
     """
-    config = _DEFAULTS | config
+    config = {**_DEFAULTS, **config}
     for name, only in _FIXED.items():
         if config.get(name, only) != only:
             raise WeightsError(f"a network with {name} = {config[name]!r} cannot be built, only with {only!r}")
-    heads = config["attention_head_dim"]
+    heads, upscales = config["attention_head_dim"], network == "upscaling"
     return UNetSpec(
         in_channels=config["out_channels"],
         out_channels=config["out_channels"],
@@ -157,14 +157,10 @@ def spec_from_config(config: Mapping[str, Any], network: Network | Literal["imag
             num_heads=PerLevel[int](everywhere=heads) if isinstance(heads, int) else PerLevel[int](levels=tuple(heads)),
             spatial=_spatial(config, network),
             temporal=PerLevel[TemporalSpec](everywhere=_temporal(network)),
-            before=PerLevel[TemporalSpec](
-                everywhere=TemporalConvBlockSpec() if network == "upscaling" else NoTemporalSpec()
-            ),
+            before=PerLevel[TemporalSpec](everywhere=TemporalConvBlockSpec() if upscales else NoTemporalSpec()),
             projection="linear" if config["use_linear_projection"] else "conv",
         ),
-        after_level=_after_level(config)
-        if network == "upscaling"
-        else PerLevel[TemporalSpec](everywhere=NoTemporalSpec()),
+        after_level=_after_level(config) if upscales else PerLevel[TemporalSpec](everywhere=NoTemporalSpec()),
         conditioners=_conditioners(config, network),
     )
 
@@ -274,7 +270,8 @@ def _conditioners(config: Mapping[str, Any], network: str) -> tuple[ConditionerS
     if extra:
         parts.append(ConcatSpec(name="frames" if levels is None else "low_res", channels=extra))
     if levels is not None:
-        parts.append(NoiseLevelSpec(num_levels=levels, max_level=min(config.get("max_noise_level", 350), levels - 1)))
+        highest = config.get("max_noise_level", 350 if network == "upscaling" else levels)
+        parts.append(NoiseLevelSpec(num_levels=levels, max_level=min(highest, levels - 1)))
     return tuple(parts)
 
 
