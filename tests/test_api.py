@@ -1,6 +1,8 @@
 """From Python it takes three lines, and the result is that of the command line."""
 
 import logging
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,10 @@ from lavie.api import generate
 from lavie.cli.app import run
 from lavie.errors import PromptError, SpecError, VideoError
 from lavie.record import read_record
+from lavie.stages import shipped_weights
 from lavie.video import read_video
+
+DOCS = Path(__file__).parents[1] / "docs" / "generating.md"
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +69,18 @@ def test_cut_words_are_logged(weights: Path, caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING, "lavie"):
         generate("a red star moving a blue circle", weights=weights, device="cpu")
     assert "cut off: 'circle'" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shipped_weights("base-tiny") is None, reason="the embedded model's weights are not there")
+def test_the_examples_in_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"^```(bash|python)\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for language, text in examples:
+        if language == "bash":
+            assert run(shlex.split(text)[1:]) == 0
+        else:
+            exec(text, {})
+    assert len(examples) == 4
+    assert len(list(tmp_path.glob("*.mp4"))) == 4
+    assert len(list(tmp_path.glob("out/*"))) == 9

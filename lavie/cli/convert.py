@@ -109,6 +109,8 @@ def _fit(
     for each in converted:
         _report(each, verbose)
     for source in contents:
+        for unused in [each.part for each in source.holdings if each is not holdings[each.part]]:
+            say(f"{source.path}: its {unused} is not used")
         if source.left_over:
             say(f"{source.path}: {len(source.left_over)} left over that belong to no part")
             _list(source.left_over, verbose)

@@ -62,7 +62,9 @@ def report(name: str, distribution: str, answer: str) -> None:
         said = {"claims": [asdict(claim(cls)) for cls in classes_of(load(each))]}
     except PluginError as error:
         said = {"cause": str(error)}
-    Path(answer).write_text(json.dumps(said), encoding="utf-8")
+    draft = Path(f"{answer}.part")
+    draft.write_text(json.dumps(said), encoding="utf-8")
+    draft.rename(answer)
 
 
 def _examine(everything: Sequence[Announced]) -> list[Row]:
@@ -112,7 +114,8 @@ def _import_alone(each: Announced) -> Row:
         try:
             child.wait(timeout=seconds + GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            return Row(each.owner, "broken", cause=f"cannot be imported: took more than {seconds:g} seconds")
+            if not answer.exists():
+                return Row(each.owner, "broken", cause=f"cannot be imported: took more than {seconds:g} seconds")
         finally:
             _end(child)
         if not answer.exists():
@@ -126,8 +129,10 @@ def _import_alone(each: Announced) -> Row:
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     """End the child and whatever it started."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
+    if os.name == "posix":
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.kill()
     child.wait()
 
 

@@ -133,7 +133,9 @@ class TextToVideoSpec(StageSpec):
         autoencoder = self.autoencoder.build()
         for side in ("height", "width"):
             if (size := getattr(self.video, side)) % autoencoder.factor:
-                raise ValueError(f"video.{side}: {size} is no multiple of the autoencoder's factor {autoencoder.factor}")
+                raise ValueError(
+                    f"video.{side}: {size} is no multiple of the autoencoder's factor {autoencoder.factor}"
+                )
         return TextToVideo(
             self, text_encoder=self.text_encoder.build(), autoencoder=autoencoder, denoiser=self.denoiser.build()
         )

@@ -57,8 +57,8 @@ class DenoiserPhaseSpec(PhaseSpec):
     image_loss_weight: NonNegative = 1.0
     """Weight of the image loss beside the video loss."""
     first_frame_weight: Annotated[float, Field(ge=1, le=1000)] = 1.0
-    """How often the first frame of a clip counts. Above 1 it breaks the symmetry between a motion and its reverse, which
-    agree on everything but which end comes first, and so have no gradient between them at the start."""
+    """How often the first frame of a clip counts. Above 1 it breaks the symmetry between a motion and its reverse,
+    which agree on everything but which end comes first, and so have no gradient between them at the start."""
     timesteps: TimestepsSpec = TimestepsSpec()
     text_dropout: Fraction = 0.1
     """How often a caption is replaced by the empty one, for guidance."""
@@ -127,9 +127,7 @@ class DenoiserPhase(Phase):
         noisy = add_noise(latent, noise, sigma, self.schedule)
         prediction = self.stage.denoiser(noisy, timestep, cond)
         goal = target(latent, noise, sigma, self.schedule, self.stage.spec.prediction_type)
-        video, image = video_and_image_loss(
-            prediction, goal, scene.num_images, self.spec.first_frame_weight
-        )
+        video, image = video_and_image_loss(prediction, goal, scene.num_images, self.spec.first_frame_weight)
         if video is None:
             assert image is not None
             return {"loss": image, "image_loss": image}
