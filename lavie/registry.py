@@ -138,7 +138,7 @@ class Registry:
             if owner.distribution == LAVIE:
                 raise
             message = f"{kind.kind} {type_of(cls)!r} of {owner} failed: {type(error).__name__}: {error}"
-            raise PydanticCustomError("component", message) from error  # type: ignore[arg-type]
+            raise PydanticCustomError("component", message) from error
 
     def component(self, kind: type[Spec], data: Any) -> tuple[type[Spec], dict[str, Any]]:
         """Find the component class that `data` names, and the fields left for it."""
