@@ -75,9 +75,9 @@ def small_spec(folder: Path, *overrides: str) -> TextToVideoSpec:
 
 def states(spec: TextToVideoSpec, seed: int = 0) -> dict[Part, dict[str, Tensor]]:
     """Return weights of every part under our names, every number drawn at random, zeros included."""
-    generator = torch.Generator().manual_seed(seed)
     parts: dict[Part, dict[str, Tensor]] = {}
     for part in FILES.values():
+        generator = torch.Generator().manual_seed(seed)
         state = getattr(spec, part).build().state_dict()
         parts[part] = {key: torch.randn(value.shape, generator=generator) for key, value in state.items()}
     return parts

@@ -169,9 +169,14 @@ def read(path: Path, output: Path, limit: Callable[[int | None], None]) -> dict[
     limit(SPARE + 2 * size)
     stand_ins = [(Inert, name) for name in INERT]
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
+        # An open file, not its path: by the path's suffix torch would choose another reader than the one meant here.
+        with (
+            path.open("rb") as file,
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(stand_ins),  # type: ignore[arg-type]
+        ):
             warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own message advises to load without this protection; nobody should.
         wanted = _GLOBAL.search(str(error))

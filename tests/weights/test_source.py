@@ -71,8 +71,7 @@ def test_the_suffix_of_a_file_does_not_matter(tmp_path):
     assert layouts(tmp_path / "safe.pt") == layouts(tmp_path / "pickle.safetensors") == {"denoiser": "official"}
 
 
-@pytest.mark.parametrize("container", ["ema", "model", "state_dict"])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+@pytest.mark.parametrize(("container", "prefix"), [("ema", ""), ("model", "module."), ("state_dict", "_orig_mod.")])
 def test_containers_and_wrappers_are_looked_through(container, prefix, tmp_path):
     file = official(small_spec(tmp_path), "denoiser", "official")
     torch.save({container: {prefix + key: tensor for key, tensor in file.items()}, "step": 1}, tmp_path / "base.pt")
