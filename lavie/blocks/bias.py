@@ -7,9 +7,10 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from lavie.blocks.base import Bias, BiasSpec, Site
+from lavie.blocks.embedding import normal_embedding
 
 
 def relative_buckets(num_frames: int, *, num_buckets: int, max_distance: int) -> Int[Tensor, "f f"]:
@@ -35,7 +36,7 @@ class RelativeBias(Bias):
     def __init__(self, num_heads: int, *, num_buckets: int, max_distance: int) -> None:
         super().__init__()
         self.num_buckets, self.max_distance = num_buckets, max_distance
-        self.table = nn.Embedding(num_buckets, num_heads)
+        self.table = normal_embedding(num_buckets, num_heads)
 
     def forward(self, num_frames: int) -> Float[Tensor, "k f f"]:
         """Look up the bias of every pair of frames."""

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lavie.blocks.base import Conditioner, ConditionerSpec, Conditioning, Site
+from lavie.blocks.embedding import normal_embedding
 from lavie.spec import Count, Width
 
 
@@ -86,7 +87,7 @@ class NoiseLevelConditioner(EmbeddingConditioner):
     def __init__(self, time_dim: int, *, num_levels: int, max_level: int) -> None:
         super().__init__()
         self.max_level = max_level
-        self.table = nn.Embedding(num_levels, time_dim)
+        self.table = normal_embedding(num_levels, time_dim)
 
     def embed(self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int) -> Float[Tensor, "b s e"]:
         """Add the row of each sample's noise level.

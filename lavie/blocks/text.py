@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from lavie.blocks.embedding import normal_embedding
 from lavie.blocks.self_attention import SelfAttention
 from lavie.blocks.tokenizer import ClipBpeSpec, Tokenizer, TokenizerSpec
 from lavie.spec import Count, Spec, Width
@@ -96,8 +97,8 @@ class ClipText(TextEncoder):
             raise ValueError(f"vocab_size is {vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens")
         self.context_dim, self.max_tokens = spec.width, spec.max_tokens
         self.tokenizer = tokenizer
-        self.token_embedding = nn.Embedding(vocab_size, spec.width)
-        self.position_embedding = nn.Embedding(spec.max_tokens, spec.width)
+        self.token_embedding = normal_embedding(vocab_size, spec.width)
+        self.position_embedding = normal_embedding(spec.max_tokens, spec.width)
         activations = {"quick_gelu": QuickGelu(), "gelu": nn.GELU()}
         self.layers = nn.ModuleList(
             ClipLayer(spec.width, num_heads=spec.num_heads, activation=activations[spec.activation])
