@@ -7,9 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lavie.api import generate
     from lavie.errors import LavieError, PluginError, PromptError, SpecError, VideoError, WeightsError
-    from lavie.model import GeneratedVideo
+    from lavie.generation.api import generate
+    from lavie.generation.model import GeneratedVideo
     from lavie.plugins import hookimpl
     from lavie.registry import Registry, installed
     from lavie.spec import PerLevel, Spec, dump, spec_hash
@@ -40,9 +40,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "lavie.api": ("generate",),
+    "lavie.generation.api": ("generate",),
     "lavie.errors": ("LavieError", "PluginError", "PromptError", "SpecError", "VideoError", "WeightsError"),
-    "lavie.model": ("GeneratedVideo",),
+    "lavie.generation.model": ("GeneratedVideo",),
     "lavie.plugins": ("hookimpl",),
     "lavie.registry": ("Registry", "installed"),
     "lavie.spec": ("PerLevel", "Spec", "dump", "spec_hash"),

@@ -12,11 +12,11 @@ from cyclopts.validators import Number
 
 from lavie.cli.app import DONE, FAILED, UsageError, complain, say
 from lavie.errors import Fault, SpecError, VideoError
-from lavie.prompts import normalise, read_prompts
+from lavie.generation.prompts import normalise, read_prompts
 
 if TYPE_CHECKING:
-    from lavie.model import Model
-    from lavie.outputs import Job, Outputs, Sheet
+    from lavie.generation.model import Model
+    from lavie.generation.outputs import Job, Outputs, Sheet
     from lavie.stages import Request, Stage
 
 SMALL = 128
@@ -117,8 +117,8 @@ def generate(
     texts = _prompts(prompts, prompt_file)
     negative = normalise(negative_prompt, "--negative-prompt")
     with _naming_options(video, sampling):
-        from lavie.choice import check_seed, choose_model
-        from lavie.outputs import Outputs, Sheet, plan
+        from lavie.generation.choice import check_seed, choose_model
+        from lavie.generation.outputs import Outputs, Sheet, plan
         from lavie.stages import Request
 
         check_seed(seed + num_videos - 1)
@@ -171,7 +171,7 @@ def _overrides(model: ModelOptions, video: VideoOptions, sampling: SamplingOptio
     """Turn options into changes of the spec; another sampler keeps the number of steps."""
     overrides = list(model.settings)
     if sampling.sampler is not None:
-        from lavie.choice import choose_spec
+        from lavie.generation.choice import choose_spec
 
         before = choose_spec(model.spec, overrides=overrides, weights=model.weights)
         node = {"type": sampling.sampler, "num_inference_steps": before.sampler.num_inference_steps}  # type: ignore[attr-defined]
@@ -236,7 +236,7 @@ def _make(
 ) -> int:
     """Make what is missing, and print every path once the file is whole."""
     from lavie.cli.progress import Display
-    from lavie.outputs import run
+    from lavie.generation.outputs import run
 
     finished, missing = 0, sum(not job.is_done for job in jobs)
     try:

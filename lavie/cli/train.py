@@ -123,8 +123,8 @@ def _trainer(
 ) -> "Trainer":
     import torch
 
-    from lavie.choice import find_device
-    from lavie.record import foreign_components
+    from lavie.generation.choice import find_device
+    from lavie.generation.record import foreign_components
     from lavie.registry import installed
     from lavie.specfile import load_spec
     from lavie.training import Trainer, TrainSpec

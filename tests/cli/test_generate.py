@@ -18,7 +18,7 @@ from small_model import small_weights
 from lavie.cli.app import run
 from lavie.cli.progress import Display
 from lavie.errors import VideoError
-from lavie.record import Record, read_record
+from lavie.generation.record import Record, read_record
 from lavie.video import read_video
 
 Run = Callable[..., tuple[int, list[str], str]]
@@ -241,7 +241,7 @@ def test_a_full_disk_ends_the_run_with_code_1(generate: Run, monkeypatch: pytest
     def fail(path: Path, *_: object) -> None:
         raise VideoError(f"{path}: cannot be written: No space left on device")
 
-    monkeypatch.setattr("lavie.model.write_video", fail)
+    monkeypatch.setattr("lavie.generation.model.write_video", fail)
     code, paths, err = generate("a star")
     assert (code, paths) == (1, [])
     assert "No space left on device\n0 of 1 videos are done; the same command makes the rest" in err

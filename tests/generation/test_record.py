@@ -8,7 +8,7 @@ import pytest
 from small_model import small_registry, small_spec
 
 from lavie.errors import VideoError
-from lavie.record import (
+from lavie.generation.record import (
     MAX_BYTES,
     Recipe,
     Record,

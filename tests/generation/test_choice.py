@@ -6,9 +6,9 @@ import pytest
 import torch
 from small_model import small_registry, small_spec, small_weights
 
-from lavie.choice import check_memory, check_seed, choose_model, choose_spec
 from lavie.errors import LavieError, SpecError, WeightsError
-from lavie.model import Model
+from lavie.generation.choice import check_memory, check_seed, choose_model, choose_spec
+from lavie.generation.model import Model
 from lavie.stages import VideoShape
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lavie.choice import check_memory
 from lavie.contact_sheet import MAX_ROWS, Row, write_contact_sheet
 from lavie.errors import VideoError
-from lavie.model import GeneratedVideo, Model
-from lavie.prompts import hash_of, shorten
-from lavie.record import Recipe, Record, read_record, sidecar_of, write_sidecar
+from lavie.generation.choice import check_memory
+from lavie.generation.model import GeneratedVideo, Model
+from lavie.generation.prompts import hash_of, shorten
+from lavie.generation.record import Recipe, Record, read_record, sidecar_of, write_sidecar
 from lavie.stages import OnStep, Request, Stage
 from lavie.video import check_format, read_video
 

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from lavie.choice import check_seed, choose_model
 from lavie.errors import PromptError
-from lavie.model import GeneratedVideo
-from lavie.prompts import normalise
+from lavie.generation.choice import check_seed, choose_model
+from lavie.generation.model import GeneratedVideo
+from lavie.generation.prompts import normalise
 from lavie.stages import Request, StageSpec
 
 

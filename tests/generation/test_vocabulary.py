@@ -7,9 +7,9 @@ from small_model import small_registry, small_spec
 
 from lavie.data.shapes import ShapesSpec
 from lavie.errors import PromptError
+from lavie.generation.vocabulary import check_words, known_words
 from lavie.spec import Spec
 from lavie.specfile import load_spec
-from lavie.vocabulary import check_words, known_words
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lavie.errors import Fault, SpecError, VideoError
-from lavie.record import Recipe, Record, comment_of, environment, foreign_components, sidecar_of, write_sidecar
+from lavie.generation.record import (
+    Recipe,
+    Record,
+    comment_of,
+    environment,
+    foreign_components,
+    sidecar_of,
+    write_sidecar,
+)
+from lavie.generation.vocabulary import check_words
 from lavie.registry import Registry
 from lavie.spec import dump, spec_hash, type_of
 from lavie.stages import OnStep, Request, Stage, StageSpec, VideoShape, load_stage
 from lavie.video import Frames, check_format, enlarge, to_frames, write_video
-from lavie.vocabulary import check_words
 from lavie.weights.files import read_manifest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -8,7 +8,7 @@ import torch
 
 from lavie.building import build
 from lavie.errors import Fault, SpecError, WeightsError
-from lavie.model import DTYPES, Model, shape_of
+from lavie.generation.model import DTYPES, Model, shape_of
 from lavie.registry import Registry, installed
 from lavie.specfile import change_spec, load_spec
 from lavie.stages import StageSpec, VideoShape, shipped_weights

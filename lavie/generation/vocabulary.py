@@ -8,7 +8,7 @@ from lavie.blocks.tokenizer import WordsSpec
 from lavie.building import parts
 from lavie.data.shapes import MOTIONS, known
 from lavie.errors import PromptError
-from lavie.prompts import shorten
+from lavie.generation.prompts import shorten
 from lavie.spec import Spec
 
 

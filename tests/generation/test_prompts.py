@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lavie.errors import PromptError
-from lavie.prompts import MAX_CHARACTERS, MAX_FILE_BYTES, hash_of, normalise, read_prompts, shorten
+from lavie.generation.prompts import MAX_CHARACTERS, MAX_FILE_BYTES, hash_of, normalise, read_prompts, shorten
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from small_model import small_registry, small_spec, small_weights
 from torch import Tensor
 
-from lavie.choice import choose_model
 from lavie.errors import PromptError, VideoError
-from lavie.model import Model
-from lavie.outputs import Job, Outputs, Sheet, plan, run
-from lavie.prompts import normalise
-from lavie.record import read_record, sidecar_of
+from lavie.generation.choice import choose_model
+from lavie.generation.model import Model
+from lavie.generation.outputs import Job, Outputs, Sheet, plan, run
+from lavie.generation.prompts import normalise
+from lavie.generation.record import read_record, sidecar_of
 from lavie.stages import OnStep, Request, Stage
 from lavie.video import read_video
 
@@ -165,7 +165,7 @@ def test_old_records_do_not_outlive_the_video_they_tell_of(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lavie.model.write_sidecar", fail)
+    monkeypatch.setattr("lavie.generation.model.write_sidecar", fail)
     with pytest.raises(KeyboardInterrupt):
         make([Request("a")], model, Outputs(tmp_path, scale=2, overwrite=True))
     assert read_record(path).recipe.scale == 2

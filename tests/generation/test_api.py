@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from small_model import small_spec, small_weights
 
-from lavie.api import generate
 from lavie.cli.app import run
 from lavie.errors import PromptError, SpecError, VideoError
-from lavie.record import read_record
+from lavie.generation.api import generate
+from lavie.generation.record import read_record
 from lavie.stages import shipped_weights
 from lavie.video import read_video
 
-DOCS = Path(__file__).parents[1] / "docs" / "generating.md"
+DOCS = Path(__file__).parents[2] / "docs" / "generating.md"
 
 
 @pytest.fixture(scope="module")
