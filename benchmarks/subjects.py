@@ -12,7 +12,7 @@ from benchmarks.settings import Setting
 from lavie import Registry, dump, load_spec
 from lavie.blocks.autoencoder import Autoencoder, AutoencoderSpec
 from lavie.blocks.base import Conditioning, Denoiser, DenoiserSpec, TemporalLayer
-from lavie.stages.text_to_video import TextToVideoSpec
+from lavie.stages.latent_diffusion import LatentDiffusionSpec
 
 PUBLISHED = "attention+rope+bias"
 """Label of the temporal layer of the shipped spec `base`; no component can be called so."""
@@ -33,10 +33,10 @@ class Inputs:
 
 
 @functools.cache
-def base(registry: Registry) -> TextToVideoSpec:
+def base(registry: Registry) -> LatentDiffusionSpec:
     """Return the shipped spec of LaVie's base stage."""
     spec = load_spec("base", registry)
-    assert isinstance(spec, TextToVideoSpec)
+    assert isinstance(spec, LatentDiffusionSpec)
     return spec
 
 

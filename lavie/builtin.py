@@ -18,7 +18,7 @@ from lavie.metrics.shapes import ShapesAccuracySpec
 from lavie.registry import hookimpl
 from lavie.samplers import ddim, ddpm, dpmpp, euler, euler_ancestral, guidance, heun, lcm, schedule, unipc
 from lavie.spec import Spec
-from lavie.stages import text_to_video
+from lavie.stages import cascade, coverage, given_frames, latent_diffusion, low_res
 from lavie.training import autoencoder as autoencoder_phase
 from lavie.training import denoiser as denoiser_phase
 from lavie.training import recipe
@@ -74,7 +74,11 @@ def lavie_components() -> list[type[Spec]]:
         unipc.UniPCSpec,
         lcm.LCMSpec,
         # stages
-        text_to_video.TextToVideoSpec,
+        latent_diffusion.LatentDiffusionSpec,
+        cascade.CascadeSpec,
+        given_frames.GivenFramesSpec,
+        low_res.LowResSpec,
+        coverage.AtOnceSpec,
         # data and metrics
         head.HeadSpec,
         shapes.ShapesSpec,

@@ -13,7 +13,7 @@ from torch import Tensor
 from lavie.errors import WeightsError
 from lavie.registry import installed
 from lavie.specfile import load_spec
-from lavie.stages import TextToVideoSpec
+from lavie.stages import LatentDiffusionSpec
 from lavie.weights import unpickling
 from lavie.weights.configs import config_of
 from lavie.weights.layouts import layout_for
@@ -21,7 +21,7 @@ from lavie.weights.pickled import Unpickled
 from lavie.weights.source import Part
 
 SPEC = """
-type: text_to_video
+type: latent_diffusion
 video: {num_frames: 2, height: 8, width: 8, fps: 8}
 text_encoder:
   type: clip
@@ -66,14 +66,14 @@ def write_spec(folder: Path) -> Path:
     return path
 
 
-def small_spec(folder: Path, *overrides: str) -> TextToVideoSpec:
+def small_spec(folder: Path, *overrides: str) -> LatentDiffusionSpec:
     """Load the small spec."""
     spec = load_spec(str(write_spec(folder)), installed(), overrides, "stage")
-    assert isinstance(spec, TextToVideoSpec)
+    assert isinstance(spec, LatentDiffusionSpec)
     return spec
 
 
-def states(spec: TextToVideoSpec, seed: int = 0) -> dict[Part, dict[str, Tensor]]:
+def states(spec: LatentDiffusionSpec, seed: int = 0) -> dict[Part, dict[str, Tensor]]:
     """Return weights of every part under our names, every number drawn at random, zeros included."""
     parts: dict[Part, dict[str, Tensor]] = {}
     for part in FILES.values():
@@ -83,12 +83,12 @@ def states(spec: TextToVideoSpec, seed: int = 0) -> dict[Part, dict[str, Tensor]
     return parts
 
 
-def official(spec: TextToVideoSpec, part: Part, layout: str, seed: int = 0) -> dict[str, Tensor]:
+def official(spec: LatentDiffusionSpec, part: Part, layout: str, seed: int = 0) -> dict[str, Tensor]:
     """Return the weights of one part as a published file has them."""
     return layout_for(part, layout, getattr(spec, part)).write(states(spec, seed)[part])
 
 
-def write_diffusers(folder: Path, spec: TextToVideoSpec, layouts: Mapping[Part, str] | None = None) -> Path:
+def write_diffusers(folder: Path, spec: LatentDiffusionSpec, layouts: Mapping[Part, str] | None = None) -> Path:
     """Write a folder as diffusers has it."""
     chosen = {"denoiser": "official", "autoencoder": "diffusers_old", "text_encoder": "transformers", **(layouts or {})}
     for name, part in FILES.items():
@@ -99,7 +99,7 @@ def write_diffusers(folder: Path, spec: TextToVideoSpec, layouts: Mapping[Part, 
     return folder
 
 
-def single_file(spec: TextToVideoSpec) -> dict[str, Tensor]:
+def single_file(spec: LatentDiffusionSpec) -> dict[str, Tensor]:
     """Return all parts as a single file of the latent-diffusion code has them, with what else is in such files."""
     tensors = {
         prefix + key: tensor

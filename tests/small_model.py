@@ -14,11 +14,11 @@ from lavie.plugins import Owner, Plugin, hookimpl
 from lavie.registry import Registry
 from lavie.spec import Spec
 from lavie.specfile import load_spec
-from lavie.stages import TextToVideoSpec
+from lavie.stages import LatentDiffusionSpec
 from lavie.weights.files import save_stage
 
 SPEC = """
-type: text_to_video
+type: latent_diffusion
 video: {num_frames: 3, height: 16, width: 16, fps: 8}
 text_encoder:
   type: clip
@@ -84,12 +84,12 @@ def small_registry() -> Registry:
     return Registry(lavie.builtin, Plugin(Owner("lavie-anytext", "1.2"), AnyTextPlugin()))
 
 
-def small_spec(folder: Path, *overrides: str) -> TextToVideoSpec:
+def small_spec(folder: Path, *overrides: str) -> LatentDiffusionSpec:
     """Load the small spec."""
     path = folder / "small.yaml"
     path.write_text(SPEC)
     spec = load_spec(path, small_registry(), overrides)
-    assert isinstance(spec, TextToVideoSpec)
+    assert isinstance(spec, LatentDiffusionSpec)
     return spec
 
 

@@ -29,7 +29,7 @@ SMALLER: dict[tuple[str, str], list[dict[str, Any]]] = {
         | {"transformer": {"num_heads": 1, "temporal": {"type": "attention", "position": {"type": "rope", "dim": 8}}}}
     ],
     ("text_encoder", "clip"): [TINY["text_encoder"]],
-    ("stage", "text_to_video"): [TINY],
+    ("stage", "latent_diffusion"): [TINY],
 }
 """Settings to check a component with whose defaults are too big to run, or missing."""
 

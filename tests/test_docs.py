@@ -92,4 +92,4 @@ def test_the_tutorial_makes_a_plugin_that_works(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]), "LAVIE_PLUGINS": "pull"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("base-tiny: ok (stage text_to_video")
+    assert done.stdout.startswith("base-tiny: ok (stage latent_diffusion")

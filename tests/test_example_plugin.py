@@ -60,7 +60,7 @@ def test_the_installed_example_is_listed_as_ok(said: dict[str, dict[str, str]]) 
 
 def test_a_spec_can_use_it_by_its_name(said: dict[str, dict[str, str]]) -> None:
     assert said["used"]["code"] == 0, said["used"]["err"]
-    assert "base-tiny: ok (stage text_to_video" in said["used"]["out"]
+    assert "base-tiny: ok (stage latent_diffusion" in said["used"]["out"]
 
 
 def test_a_wrong_setting_of_it_is_told_by_its_path(said: dict[str, dict[str, str]]) -> None:

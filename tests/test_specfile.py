@@ -15,19 +15,19 @@ from lavie.errors import SpecError
 from lavie.registry import Registry
 from lavie.spec import Spec, dump, spec_hash
 from lavie.specfile import SPECS, load_document, load_spec, shipped
-from lavie.stages import TextToVideoSpec
+from lavie.stages import LatentDiffusionSpec
 
 REGISTRY = Registry(lavie.builtin)
 BASE = (SPECS / "base.yaml").read_text(encoding="utf-8")
 
 
-def load(name: str | Path, *overrides: str, kind: str = "") -> TextToVideoSpec:
+def load(name: str | Path, *overrides: str, kind: str = "") -> LatentDiffusionSpec:
     spec = load_spec(name, REGISTRY, overrides, kind)
-    assert isinstance(spec, TextToVideoSpec)
+    assert isinstance(spec, LatentDiffusionSpec)
     return spec
 
 
-def unet(spec: TextToVideoSpec) -> UNetSpec:
+def unet(spec: LatentDiffusionSpec) -> UNetSpec:
     assert isinstance(spec.denoiser, UNetSpec)
     return spec.denoiser
 
@@ -85,7 +85,7 @@ def test_the_kind_is_found_by_the_type(tmp_path: Path) -> None:
     assert load_spec(file(tmp_path, "type: unet\nchannels: [32]\nattention: true"), REGISTRY).kind == "denoiser"
     assert "type: 'none' names several kinds: bias, " in refusal(file(tmp_path, "type: none"))
     assert load_spec(file(tmp_path, "type: none"), REGISTRY, kind="temporal").kind == "temporal"
-    assert "unknown stage 'tex_to_video'. Did you mean 'text_to_video'?" in refusal(
+    assert "unknown stage 'tex_to_video'. Did you mean 'latent_diffusion'?" in refusal(
         file(tmp_path, "type: tex_to_video")
     )
     assert "'type' is missing" in refusal(file(tmp_path, "channels: 3"))

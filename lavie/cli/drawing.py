@@ -17,7 +17,7 @@ from lavie.cli.meta import build_on_meta, networks, num_parameters
 from lavie.plugins import kind_class
 from lavie.registry import Registry
 from lavie.spec import PerLevel, Spec, dump, join_path, spec_hash, type_of
-from lavie.stages.text_to_video import TextToVideo
+from lavie.stages.latent_diffusion import LatentDiffusion
 
 
 def draw(name: str, spec: Spec, registry: Registry, depth: int) -> Iterator[Tree]:
@@ -105,7 +105,7 @@ def _shapes(network: nn.Module) -> dict[str, str]:
 
         return hook
 
-    if isinstance(network, TextToVideo):
+    if isinstance(network, LatentDiffusion):
         for path, module in network.named_modules():
             module.register_forward_hook(note(path))
         try:
@@ -116,7 +116,7 @@ def _shapes(network: nn.Module) -> dict[str, str]:
 
 
 @torch.inference_mode()
-def _run_on_meta(stage: TextToVideo) -> None:
+def _run_on_meta(stage: LatentDiffusion) -> None:
     with torch.device("meta"):
         latent = torch.empty(1, *stage.latent_shape())
         context = stage.text_encoder(torch.empty(1, stage.text_encoder.max_tokens, dtype=torch.long))

@@ -88,7 +88,7 @@ class OutputOptions:
 def generate(
     *prompts: str,
     prompt_file: Path | None = None,
-    negative_prompt: str = "",
+    negative_prompt: str | None = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
     num_videos: Annotated[int, Parameter(validator=Number(gte=1, lte=10_000))] = 1,
     video: VideoOptions = VideoOptions(),
@@ -108,14 +108,14 @@ def generate(
     prompt_file
         File with one prompt per line; blank lines and lines that start with # are left out.
     negative_prompt
-        What to keep away from.
+        What to keep away from. [default: what the spec says]
     seed
         Where the noise comes from: another seed, another video.
     num_videos
         Videos per prompt, with the seeds that follow.
     """
     texts = _prompts(prompts, prompt_file)
-    negative = normalise(negative_prompt, "--negative-prompt")
+    negative = None if negative_prompt is None else normalise(negative_prompt, "--negative-prompt")
     with _naming_options(video, sampling):
         from lavie.generation.choice import check_seed, choose_model
         from lavie.generation.outputs import Outputs, Sheet, plan
@@ -208,7 +208,7 @@ def _load(jobs: Sequence["Job"], model: "Model") -> "Stage | None":
     if not missing:
         return None
     stage = model.load()
-    texts = dict.fromkeys(text for request in missing for text in (request.prompt, request.negative_prompt))
+    texts = dict.fromkeys(text for request in missing for text in (request.prompt, request.negative_prompt or ""))
     for warning in model.check_prompts(stage, list(texts)):
         complain(f"warning: {warning}")
     return stage

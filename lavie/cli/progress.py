@@ -34,13 +34,13 @@ class Display:
         if self._progress is not None:
             self._progress.stop()
 
-    def on_step(self, step: "Step") -> None:
-        """Move on by a step."""
+    def on_step(self, stage: str, step: "Step") -> None:
+        """Move on by a step of a stage."""
         self._done += 1
         if self._progress is not None:
             video = min(self._done // self._steps + 1, self._num_videos)
             rate = f"{self._done / (time.perf_counter() - self._start):.1f} steps/s"
-            text = f"video {video} of {self._num_videos}"
+            text = f"video {video} of {self._num_videos}, {stage}"
             self._progress.update(self._progress.task_ids[0], completed=self._done, description=text, rate=rate)
 
     def say(self, text: str) -> None:

@@ -14,7 +14,7 @@ from lavie.stages import Request, StageSpec
 def generate(
     prompt: str,
     *,
-    negative_prompt: str = "",
+    negative_prompt: str | None = None,
     seed: int = 0,
     spec: str | Path | StageSpec | None = None,
     overrides: Sequence[str] = (),
@@ -30,10 +30,11 @@ def generate(
     """
     if not isinstance(prompt, str):
         raise PromptError(f"prompt: must be text, got {type(prompt).__name__}")
-    request = Request(normalise(prompt), normalise(negative_prompt, "negative prompt"), check_seed(seed))
+    negative = None if negative_prompt is None else normalise(negative_prompt, "negative prompt")
+    request = Request(normalise(prompt), negative, check_seed(seed))
     model = choose_model(spec, overrides=overrides, weights=weights, device=device)
     stage = model.load()
-    for warning in model.check_prompts(stage, [request.prompt, request.negative_prompt]):
+    for warning in model.check_prompts(stage, [request.prompt, request.negative_prompt or ""]):
         logging.getLogger(__name__).warning(warning)
     return model.make(stage, request)
 

@@ -8,11 +8,12 @@ import torch
 
 from lavie.building import build
 from lavie.errors import Fault, SpecError, WeightsError
-from lavie.generation.model import DTYPES, Model, shape_of
+from lavie.generation.model import DTYPES, Model
 from lavie.registry import Registry, installed
 from lavie.specfile import change_spec, load_spec
-from lavie.stages import StageSpec, VideoShape, shipped_weights
-from lavie.weights.files import WEIGHTS_FILE, read_manifest
+from lavie.stages import StageSpec, VideoShape
+from lavie.stages.loading import shipped_weights, weights_in
+from lavie.weights.files import read_manifest
 
 DEFAULT_SPEC = "base-tiny"
 """What runs where nothing is said: the model that ships with lavie."""
@@ -40,14 +41,15 @@ def choose_model(
     if dtype not in DTYPES:
         raise SpecError([Fault("dtype", f"unknown dtype {dtype!r}. Known: {', '.join(DTYPES)}")])
     loaded = choose_spec(spec, overrides=overrides, weights=weights, registry=registry)
-    check_memory(shape_of(loaded))
+    check_memory(loaded.shape())
     with torch.device("meta"):
         build(loaded, registry)
-    folder, name = _weights_for(spec, weights)
-    if folder is None:
-        raise WeightsError(f"the spec {name!r} comes without weights; name a folder of them with --weights")
-    sha256 = read_manifest(folder)["files"].get(WEIGHTS_FILE, {}).get("sha256", "")
-    return Model(loaded, name, folder, sha256, find_device(device), dtype, registry)
+    name = _name(spec, weights)
+    folders = shipped_weights(loaded, name) if weights is None else weights_in(Path(weights), loaded)
+    if missing := [part for part in loaded.parts() if part not in folders]:
+        which = " for its " + ", ".join(missing) if any(missing) else ""
+        raise WeightsError(f"the spec {name!r} comes without weights{which}; name a folder of them with --weights")
+    return Model(loaded, name, folders, find_device(device), dtype, registry)
 
 
 def choose_spec(
@@ -64,8 +66,8 @@ def choose_spec(
     """
     registry = registry or installed()
     if spec is None and weights is not None:
-        folder, _ = _weights_for(spec, weights)
-        assert folder is not None
+        folder = Path(weights)
+        folder = folder.parent if folder.is_file() else folder
         recorded = read_manifest(folder).get("spec")
         spec = registry.load(StageSpec, recorded, str(folder))  # type: ignore[type-abstract]
     if isinstance(spec, StageSpec):
@@ -76,14 +78,12 @@ def choose_spec(
     return loaded
 
 
-def _weights_for(spec: str | Path | StageSpec | None, weights: str | Path | None) -> tuple[Path | None, str]:
-    """Return the folder of weights, and what the model is called in records and messages."""
-    name = "" if isinstance(spec, StageSpec) or (spec is None and weights is not None) else str(spec or DEFAULT_SPEC)
-    if weights is None:
-        return (shipped_weights(name) if name == Path(name).stem else None), Path(name).stem
-    folder = Path(weights)
-    folder = folder.parent if folder.is_file() else folder
-    return folder, Path(name).stem or folder.name
+def _name(spec: str | Path | StageSpec | None, weights: str | Path | None) -> str:
+    """Return what a model is called in records and messages."""
+    if isinstance(spec, StageSpec) or (spec is None and weights is not None):
+        folder = Path(weights or "")
+        return folder.parent.name if folder.is_file() else folder.name
+    return Path(spec or DEFAULT_SPEC).stem
 
 
 def find_device(name: str) -> str:

@@ -1,5 +1,6 @@
 """A model that is settled but not loaded, and the videos that it makes."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lavie.errors import Fault, SpecError, VideoError
+from lavie.errors import VideoError
 from lavie.generation.record import (
     Recipe,
     Record,
@@ -23,10 +24,11 @@ from lavie.generation.record import (
 )
 from lavie.generation.vocabulary import check_words
 from lavie.registry import Registry
-from lavie.spec import dump, spec_hash, type_of
-from lavie.stages import OnStep, Request, Stage, StageSpec, VideoShape, load_stage
+from lavie.spec import dump, spec_hash
+from lavie.stages import LazyVideo, OnStep, Request, Stage, StageSpec, VideoShape, load_stage
+from lavie.stages.loading import Weights
 from lavie.video import Frames, check_format, enlarge, to_frames, write_video
-from lavie.weights.files import read_manifest
+from lavie.weights.files import WEIGHTS_FILE, read_manifest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precisions of the networks, by name."""
@@ -34,12 +36,21 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True, eq=False)
 class GeneratedVideo:
-    """A video and the record of what made it."""
+    """A video and the record of what made it; pixels are decoded when they are asked for."""
 
-    video: Float[Tensor, "3 f h w"]
-    """Pixels in [-1, 1]."""
-    fps: float
+    source: LazyVideo
+    """One video."""
     record: Record
+
+    @property
+    def fps(self) -> float:
+        """Return the frames per second."""
+        return self.source.fps
+
+    @cached_property
+    def video(self) -> Float[Tensor, "3 f h w"]:
+        """Pixels in [-1, 1], all at once."""
+        return self.source.video()[0]
 
     def frames(self) -> Frames:
         """Return the video as files hold it: uint8, `f h w c`."""
@@ -69,8 +80,7 @@ class Model:
 
     spec: StageSpec
     name: str
-    weights: Path
-    weights_sha256: str
+    weights: Weights
     device: str
     dtype: str
     registry: Registry = field(repr=False)
@@ -80,16 +90,27 @@ class Model:
         """The spec's hash, computed once for a long list of requests."""
         return spec_hash(self.spec)
 
+    @cached_property
+    def weights_sha256(self) -> str:
+        """The sha256 of the weights; of several stages, that of the list of theirs."""
+        each = [read_manifest(folder)["files"].get(WEIGHTS_FILE, {}).get("sha256", "") for folder in self.weights.values()]
+        return each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest()
+
     def shape(self) -> VideoShape:
         """Return size and rate of the videos that come out."""
-        return shape_of(self.spec)
+        return self.spec.shape()
+
+    def first(self) -> StageSpec:
+        """Return the spec of the stage that the request goes to."""
+        return next(iter(self.spec.parts().values()))
 
     def trained_shape(self) -> VideoShape:
-        """Return size and rate of the videos that the weights were made for."""
-        recorded = read_manifest(self.weights).get("spec")
+        """Return size and rate of the videos that the first stage's weights were made for."""
+        folder = next(iter(self.weights.values()))
+        recorded = read_manifest(folder).get("spec")
         if recorded is None:
-            return self.shape()
-        return shape_of(self.registry.load(StageSpec, recorded, str(self.weights)))  # type: ignore[type-abstract]
+            return self.first().shape()
+        return self.registry.load(StageSpec, recorded, str(folder)).shape()  # type: ignore[type-abstract]
 
     def recipe(self, request: Request, scale: int = 1) -> Recipe:
         """Return everything that determines the pixels of a request's file."""
@@ -117,14 +138,14 @@ class Model:
         Raises:
             PromptError: answering with what the model knows.
         """
-        warnings = [check_words(prompt, stage.unknown_words(prompt), self.spec, self.name) for prompt in prompts]
+        warnings = [check_words(prompt, stage.unknown_words(prompt), self.first(), self.name) for prompt in prompts]
         return [warning for warning in warnings if warning]
 
     def make(self, stage: Stage, request: Request, on_step: OnStep | None = None) -> GeneratedVideo:
         """Make one video, alone in its batch, so that what else is asked for cannot change it."""
         start = time.perf_counter()
         try:
-            video = stage.generate([request], on_step)[0]
+            video = stage.generate([request], on_step)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
                 raise VideoError(f"out of memory on {self.device}: ask for fewer frames or a smaller size") from error
@@ -137,19 +158,7 @@ class Model:
             components=foreign_components(self.spec, self.registry),
             seconds={"generate": round(time.perf_counter() - start, 3)},
         )
-        return GeneratedVideo(video, self.shape().fps, record)
+        return GeneratedVideo(video, record)
 
 
-def shape_of(spec: StageSpec) -> VideoShape:
-    """Return size and rate of the videos that a stage makes.
-
-    Raises:
-        SpecError: if it makes none.
-    """
-    shape = getattr(spec, "video", None)
-    if not isinstance(shape, VideoShape):
-        raise SpecError([Fault("video", f"{type_of(type(spec))} has no video shape, so it cannot generate by itself")])
-    return shape
-
-
-__all__ = ["DTYPES", "GeneratedVideo", "Model", "shape_of"]
+__all__ = ["DTYPES", "GeneratedVideo", "Model"]

@@ -29,7 +29,7 @@ class Outputs:
 
     def path(self, recipe: Recipe) -> Path:
         """Name the file of a recipe by seed, spec and prompt: the same in every run, and safe in every file system."""
-        prompt = hash_of(recipe.prompt, recipe.negative_prompt)
+        prompt = hash_of(recipe.prompt, recipe.negative_prompt or "")
         return self.folder / f"{recipe.seed}-{recipe.spec_hash}-{prompt}.{self.ending}"
 
     def check(self, model: Model) -> None:

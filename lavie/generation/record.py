@@ -31,7 +31,8 @@ class Recipe(_Part):
     """Everything that determines the pixels of a file: equal recipes give equal videos on the same machine."""
 
     prompt: str
-    negative_prompt: str = ""
+    negative_prompt: str | None = None
+    """None where the spec says what to keep away from."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     spec_hash: str
     """Of the spec, overrides included, as `lavie.spec_hash` computes it."""

@@ -26,10 +26,14 @@ class NoiseSource:
         channels, num_frames, height, width = shape
         noise = torch.empty(shape, dtype=torch.float32, device="cpu")
         for frame in range(num_frames):
-            generator = torch.Generator("cpu").manual_seed(self._frame_seed(purpose, step, frame))
+            generator = self.generator(purpose, step, frame)
             size = (channels, height, width)
             noise[:, frame] = torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
         return noise
+
+    def generator(self, purpose: str, step: int = 0, frame: int = 0) -> torch.Generator:
+        """Return a generator on the CPU for the draws of one purpose, step and frame."""
+        return torch.Generator("cpu").manual_seed(self._frame_seed(purpose, step, frame))
 
     def _frame_seed(self, purpose: str, step: int, frame: int) -> int:
         key = json.dumps([self.seed, self.stage, purpose, step, frame]).encode()

@@ -1,16 +1,34 @@
 """Stages: text encoder, autoencoder, denoiser and sampler together, from a request to a video."""
 
-from lavie.stages.base import OnStep, Request, Stage, StageSpec
+from lavie.stages.base import Given, OnStep, PromptSpec, Request, Stage, StageSpec, VideoShape
+from lavie.stages.cascade import Cascade, CascadeSpec
+from lavie.stages.coverage import Coverage, CoverageSpec, Part
+from lavie.stages.latent_diffusion import LatentDiffusion, LatentDiffusionSpec
+from lavie.stages.lazy_video import LatentVideo, LazyVideo, PixelVideo
 from lavie.stages.loading import load_stage, shipped_weights
-from lavie.stages.text_to_video import TextToVideo, TextToVideoSpec, VideoShape
+from lavie.stages.run import Run
+from lavie.stages.source import Source, SourceSpec
 
 __all__ = [
+    "Cascade",
+    "CascadeSpec",
+    "Coverage",
+    "CoverageSpec",
+    "Given",
+    "LatentDiffusion",
+    "LatentDiffusionSpec",
+    "LatentVideo",
+    "LazyVideo",
     "OnStep",
+    "Part",
+    "PixelVideo",
+    "PromptSpec",
     "Request",
+    "Run",
+    "Source",
+    "SourceSpec",
     "Stage",
     "StageSpec",
-    "TextToVideo",
-    "TextToVideoSpec",
     "VideoShape",
     "load_stage",
     "shipped_weights",

@@ -1,15 +1,54 @@
 """What every stage is: a function from requests to videos, built from a spec."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from pydantic import Field
+from torch import nn
 
 from lavie.samplers.base import Step
-from lavie.spec import Spec
+from lavie.spec import Size, Spec
+from lavie.stages.lazy_video import LazyVideo
+
+
+class VideoShape(Spec):
+    """Size and rate of a video."""
+
+    num_frames: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Frames."""
+    height: Size = 320
+    """Pixels; a multiple of the autoencoder's factor."""
+    width: Size = 512
+    """Pixels; a multiple of the autoencoder's factor."""
+    fps: Annotated[float, Field(gt=0, le=240)] = 8.0
+    """Frames per second of the file that is written."""
+
+
+class PromptSpec(Spec):
+    """What a stage makes of the user's prompt before its text encoder reads it."""
+
+    suffix: Annotated[str, Field(max_length=200)] = ""
+    """Appended to every prompt, as in ", 4k."."""
+    negative: Annotated[str, Field(max_length=1000)] = ""
+    """What guidance moves away from where the request names nothing; empty is the unconditional text."""
+    underscores: bool = False
+    """Spaces become underscores first. The release's later stages read the prompt from a file name; kept to compare."""
+
+    def text(self, prompt: str) -> str:
+        """Return what the text encoder is to read for a prompt."""
+        return (prompt.replace(" ", "_") if self.underscores else prompt) + self.suffix
+
+
+@dataclass(frozen=True)
+class Given:
+    """Frames that a video is to be made from or around."""
+
+    video: LazyVideo
+    """One video."""
+    places: tuple[int, ...] | None = None
+    """Which frame of the result each of its frames stands for; None leaves it to the stage."""
 
 
 @dataclass(frozen=True)
@@ -17,22 +56,32 @@ class Request:
     """What one video is made from; together with the stage's spec and weights it determines every pixel."""
 
     prompt: str
-    negative_prompt: str = ""
-    """What guidance moves away from; empty is the unconditional text."""
+    negative_prompt: str | None = None
+    """What guidance moves away from; None takes the stage's own."""
     seed: int = 0
     """In [0, 2^63): the same seed draws the same noise, whatever else is in the batch."""
+    given: Given | None = None
+    """Frames to start from; stages that take none refuse them."""
 
 
-OnStep = Callable[[Step], None]
-"""Called after every solver step, for progress; what it raises ends the run."""
+OnStep = Callable[[str, Step], None]
+"""Called with the stage's name after every solver step, for progress; what it raises ends the run."""
 
 
 class Stage(nn.Module, ABC):
     """Networks and a sampler that turn requests into videos."""
 
     @abstractmethod
-    def generate(self, requests: Sequence[Request], on_step: OnStep | None = None) -> Float[Tensor, "b c f h w"]:
-        """Make one video per request, pixels in [-1, 1], float32 on the CPU."""
+    def generate(self, requests: Sequence[Request], on_step: OnStep | None = None) -> LazyVideo:
+        """Make one video per request.
+
+        Raises:
+            SpecError: if a request gives frames that the stage has no use for, or lacks those that it needs.
+        """
+
+    @abstractmethod
+    def parts(self) -> Mapping[str, "Stage"]:
+        """Return the single stages by name, in their order; a single stage is its own only part, named ""."""
 
     @abstractmethod
     def num_steps(self) -> int:
@@ -44,9 +93,17 @@ class Stage(nn.Module, ABC):
 
 
 class StageSpec(Spec, ABC):
-    """A stage of the cascade, whole."""
+    """A stage of the cascade, or all of it."""
 
     kind: ClassVar[str] = "stage"
+
+    @abstractmethod
+    def parts(self) -> Mapping[str, "StageSpec"]:
+        """Return the specs of the single stages by name, as `Stage.parts` does."""
+
+    @abstractmethod
+    def shape(self, given: VideoShape | None = None) -> VideoShape:
+        """Return size and rate of the videos that come out, with and without a video going in."""
 
     @abstractmethod
     def build(self) -> Stage:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lavie.blocks.autoencoder import Autoencoder
 from lavie.data.base import DatasetSpec
 from lavie.spec import Count, NonNegative
-from lavie.stages.text_to_video import TextToVideo
+from lavie.stages.latent_diffusion import LatentDiffusion
 from lavie.training.losses import contrast_weight, kl_divergence, psnr, weighted_l1
 from lavie.training.phase import Batch, Phase, PhaseSpec, Source, held_back
 from lavie.training.pictures import draw_pairs
@@ -33,7 +33,7 @@ class AutoencoderPhaseSpec(PhaseSpec):
     kl_weight: NonNegative = 1e-6
     """Weight of the KL divergence from the unit normal, in nats per image."""
 
-    def build(self, stage: TextToVideo) -> "AutoencoderPhase":
+    def build(self, stage: LatentDiffusion) -> "AutoencoderPhase":
         """Build the phase around the autoencoder of a stage."""
         return AutoencoderPhase(self, stage)
 
@@ -42,7 +42,7 @@ class AutoencoderPhaseSpec(PhaseSpec):
 class AutoencoderPhase(Phase):
     """Trains the autoencoder."""
 
-    def __init__(self, spec: AutoencoderPhaseSpec, stage: TextToVideo) -> None:
+    def __init__(self, spec: AutoencoderPhaseSpec, stage: LatentDiffusion) -> None:
         self.spec: AutoencoderPhaseSpec = spec
         self.autoencoder = stage.autoencoder
         self.dataset = spec.data.build()

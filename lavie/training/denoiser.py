@@ -16,8 +16,8 @@ from lavie.data.base import DatasetSpec
 from lavie.samplers.prediction import add_noise, target
 from lavie.samplers.schedule import RectifiedFlow, Schedule
 from lavie.spec import Fraction, NonNegative, Spec
-from lavie.stages.base import Request
-from lavie.stages.text_to_video import TextToVideo
+from lavie.stages.base import Given, Request
+from lavie.stages.latent_diffusion import LatentDiffusion
 from lavie.training.losses import video_and_image_loss
 from lavie.training.phase import Batch, Phase, PhaseSpec, Source, held_back
 from lavie.training.pictures import draw_clips
@@ -71,7 +71,7 @@ class DenoiserPhaseSpec(PhaseSpec):
             raise ValueError("images and clips are both missing; a denoiser phase needs at least one of them")
         return self
 
-    def build(self, stage: TextToVideo) -> "DenoiserPhase":
+    def build(self, stage: LatentDiffusion) -> "DenoiserPhase":
         """Build the phase around the networks of a stage, whose autoencoder stays as it is."""
         return DenoiserPhase(self, stage)
 
@@ -90,7 +90,7 @@ class Scene:
 class DenoiserPhase(Phase):
     """Trains the denoiser and, if the spec says so, the text encoder."""
 
-    def __init__(self, spec: DenoiserPhaseSpec, stage: TextToVideo) -> None:
+    def __init__(self, spec: DenoiserPhaseSpec, stage: LatentDiffusion) -> None:
         self.spec: DenoiserPhaseSpec = spec
         self.stage = stage
         self.schedule = stage.spec.schedule.build()
@@ -123,7 +123,7 @@ class DenoiserPhase(Phase):
         sigma = sigmas.to(latent)
         with torch.set_grad_enabled(self.spec.train_text_encoder):
             context = self.encode(captions)
-        cond = Conditioning(context, num_images=scene.num_images)
+        cond = Conditioning(context, num_images=scene.num_images, inputs=self._inputs(scene, latent, draws))
         noisy = add_noise(latent, noise, sigma, self.schedule)
         prediction = self.stage.denoiser(noisy, timestep, cond)
         goal = target(latent, noise, sigma, self.schedule, self.stage.spec.prediction_type)
@@ -134,6 +134,10 @@ class DenoiserPhase(Phase):
         if image is None:
             return {"loss": video, "video_loss": video}
         return {"loss": video + self.spec.image_loss_weight * image, "video_loss": video, "image_loss": image}
+
+    def _inputs(self, scene: Scene, latent: Tensor, draws: Draws) -> Mapping[str, Tensor]:
+        source = self.stage.source
+        return source.examples(scene.pixels, latent, draws.generator("source")) if source is not None else {}
 
     def encode(self, captions: Sequence[Sequence[str]]) -> Float[Tensor, "b s l d"]:
         """Encode the captions of each sample, one slot each."""
@@ -147,8 +151,11 @@ class DenoiserPhase(Phase):
         assert own is not None
         clips = held_back(evaluation, own)
         stage = sampling_stage(self.stage, averaged, num_frames=clips[0].video.shape[1])
-        requests = [Request(clip.caption, seed=i) for i, clip in enumerate(clips)]
-        made = torch.cat([stage.generate(requests[i : i + 16]) for i in range(0, len(requests), 16)])
+        given: Sequence[Given | None] = [None] * len(clips)
+        if stage.source is not None:
+            given = stage.source.given(torch.stack([clip.video for clip in clips]), clips[0].fps)
+        requests = [Request(clip.caption, seed=i, given=given[i]) for i, clip in enumerate(clips)]
+        made = torch.cat([stage.generate(requests[i : i + 16]).video() for i in range(0, len(requests), 16)])
         draw_clips(made[:24], [clip.caption for clip in clips[:24]], picture)
         if evaluation.metric is None:
             return {}
@@ -157,11 +164,11 @@ class DenoiserPhase(Phase):
         return metric.compute()
 
 
-def sampling_stage(stage: TextToVideo, averaged: Mapping[str, nn.Module], num_frames: int) -> TextToVideo:
+def sampling_stage(stage: LatentDiffusion, averaged: Mapping[str, nn.Module], num_frames: int) -> LatentDiffusion:
     """Return a stage of `num_frames` frames around averaged modules, and the given stage's where there are none."""
     spec = stage.spec.model_copy(update={"video": stage.spec.video.model_copy(update={"num_frames": num_frames})})
     parts = {"text_encoder": stage.text_encoder, "autoencoder": stage.autoencoder, "denoiser": stage.denoiser}
-    return TextToVideo(spec, **{**parts, **averaged})  # type: ignore[arg-type]
+    return LatentDiffusion(spec, **{**parts, **averaged})  # type: ignore[arg-type]
 
 
 def compose(batches: Mapping[str, Batch]) -> Scene:

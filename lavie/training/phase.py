@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lavie.data.base import Clip, Dataset, DatasetSpec
 from lavie.metrics.base import MetricSpec
 from lavie.spec import Fraction, Spec
-from lavie.stages.text_to_video import TextToVideo
+from lavie.stages.latent_diffusion import LatentDiffusion
 from lavie.training.optimizer import OptimizerSpec
 from lavie.training.randomness import Draws
 
@@ -53,7 +53,7 @@ class PhaseSpec(Spec, ABC):
     """Processes that prepare data; 0 prepares it in line. The result does not depend on it."""
 
     @abstractmethod
-    def build(self, stage: TextToVideo) -> "Phase":
+    def build(self, stage: LatentDiffusion) -> "Phase":
         """Build the phase around the networks of a stage."""
 
 

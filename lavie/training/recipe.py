@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from lavie.errors import Fault, SpecError
 from lavie.spec import Spec, dump
 from lavie.stages.base import StageSpec
-from lavie.stages.text_to_video import TextToVideo
+from lavie.stages.latent_diffusion import LatentDiffusion
 from lavie.training.phase import Phase, PhaseSpec
 from lavie.training.randomness import derived
 
@@ -29,7 +29,7 @@ class CheckpointsSpec(Spec):
 class Plan:
     """A recipe at work: the stage with fresh weights and the phases around it."""
 
-    stage: TextToVideo
+    stage: LatentDiffusion
     phases: Sequence[Phase]
 
 
@@ -68,8 +68,8 @@ class TrainSpec(RecipeSpec):
         with torch.random.fork_rng():
             torch.manual_seed(derived(self.seed, "weights"))
             stage = self.model.build()
-        if not isinstance(stage, TextToVideo):
-            raise ValueError(f"model: this recipe trains text_to_video stages, not {dump(self.model)['type']}")
+        if not isinstance(stage, LatentDiffusion):
+            raise ValueError(f"model: this recipe trains latent_diffusion stages, not {dump(self.model)['type']}")
         return Plan(stage, [phase.build(stage) for phase in self.phases])
 
 

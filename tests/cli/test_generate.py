@@ -251,7 +251,7 @@ def test_too_little_memory_is_said_in_plain_words(generate: Run, monkeypatch: py
     def fail(*_: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("lavie.stages.text_to_video.TextToVideo.generate", fail)
+    monkeypatch.setattr("lavie.stages.latent_diffusion.LatentDiffusion.generate", fail)
     code, _, err = generate("a star")
     assert code == 1
     assert "out of memory on cpu: ask for fewer frames or a smaller size" in err

@@ -10,7 +10,7 @@ import torch
 from lavie.blocks.unet import UNetSpec
 from lavie.registry import installed
 from lavie.specfile import load_spec
-from lavie.stages import TextToVideoSpec
+from lavie.stages import LatentDiffusionSpec
 from lavie.weights.unet import map_for, spec_from_config
 
 pytestmark = pytest.mark.parity
@@ -35,7 +35,7 @@ X4: dict[str, Any] = {
 
 def base() -> UNetSpec:
     stage = load_spec("base", installed(), kind="stage")
-    assert isinstance(stage, TextToVideoSpec)
+    assert isinstance(stage, LatentDiffusionSpec)
     assert isinstance(stage.denoiser, UNetSpec)
     return stage.denoiser
 

@@ -14,7 +14,7 @@ from lavie.training import TrainSpec
 WORLD = {"type": "shapes", "num_frames": 4, "height": 16, "width": 16}
 IMAGES = {**WORLD, "num_frames": 1}
 MODEL = {
-    "type": "text_to_video",
+    "type": "latent_diffusion",
     "video": {"num_frames": 4, "height": 16, "width": 16},
     "text_encoder": {
         "type": "clip",

@@ -1,0 +1,139 @@
+"""Frames in the input layer: interpolation, image to video, first and last frame, and the rest of a video."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, final
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from lavie.blocks.autoencoder import Autoencoder
+from lavie.errors import Fault, SpecError
+from lavie.samplers.noise import NoiseSource
+from lavie.stages.base import Given, VideoShape
+from lavie.stages.lazy_video import PixelVideo
+from lavie.stages.source import Source, SourceSpec
+
+Pattern = Literal["none", "first", "first_and_last", "beginning", "all"]
+
+
+@final
+class GivenFrames(Source):
+    """Latents of the frames that are given, laid out along the frames that are made.
+
+    A frame that is not given sees a copy of the nearest one, the earlier of two (arXiv 2309.15103, §3.3: with every
+    fourth frame given, frame p sees key (p + 1) // 4), or zeros.
+    """
+
+    def __init__(self, spec: "GivenFramesSpec") -> None:
+        self.spec = spec
+        self.stage = "interpolation" if spec.every > 1 else "base"
+        self.is_required = not spec.mask
+
+    def inputs(
+        self, given: Given | None, shape: VideoShape, autoencoder: Autoencoder, noise: NoiseSource
+    ) -> Mapping[str, Tensor]:
+        """Return `frames`, of the latent's size; its last channel is the mask, if there is one."""
+        weight, size = next(autoencoder.parameters()), (shape.height // autoencoder.factor, shape.width // autoencoder.factor)
+        if given is None:
+            nothing = torch.zeros(1, autoencoder.latent_channels, 0, *size).to(weight)
+            return {"frames": self._lay_out(nothing, (), shape.num_frames)}
+        places = self._places(given, shape)
+        video = given.video
+        if (video.height, video.width) != (shape.height, shape.width):
+            sizes = f"{video.height}×{video.width} where the stage makes {shape.height}×{shape.width}"
+            raise SpecError([Fault("given", f"frames of {sizes}; resize them")])
+        generator = noise.generator("posterior") if self.spec.posterior == "sample" else None
+        return {"frames": self._lay_out(video.encode(autoencoder, generator), places, shape.num_frames)}
+
+    def given(self, video: Float[Tensor, "b 3 f h w"], fps: float) -> list[Given]:
+        """Return every `every`-th frame where frames are put between, and else the first."""
+        num_frames, every = video.shape[2], self.spec.every
+        places = tuple(range(0, num_frames, every)) if every > 1 else (0,)
+        frames = PixelVideo(video[:, :, list(places)], fps / every)
+        return [Given(each, places) for each in frames.split()]
+
+    def examples(
+        self, video: Float[Tensor, "b 3 f h w"], latent: Float[Tensor, "b c f p q"], generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        """Return `frames` of these videos, given in one of the patterns, drawn per video."""
+        num_frames, laid_out = latent.shape[2], []
+        for each in latent.split(1):
+            pattern = self.spec.patterns[_draw(len(self.spec.patterns), generator)]
+            places = _pattern(pattern, num_frames, self.spec.every, generator)
+            laid_out.append(self._lay_out(each[:, :, list(places)], places, num_frames))
+        return {"frames": torch.cat(laid_out)}
+
+    def _places(self, given: Given, shape: VideoShape) -> tuple[int, ...]:
+        count, last = given.video.num_frames, shape.num_frames - 1
+        places = given.places if given.places is not None else tuple(i * self.spec.every for i in range(count))
+        if len(places) != count or list(places) != sorted(set(places)):
+            raise SpecError([Fault("given.places", f"need {count} different places in order, got {list(places)}")])
+        if places and not 0 <= places[0] <= places[-1] <= last:
+            reason = f"frame {places[-1]} is given, but the video ends with frame {last}; ask for more frames"
+            raise SpecError([Fault("given.places", reason)])
+        return places
+
+    def _lay_out(self, latent: Float[Tensor, "b c n p q"], places: Sequence[int], num_frames: int) -> Tensor:
+        known = torch.zeros(len(latent), latent.shape[1], num_frames, *latent.shape[3:]).to(latent)
+        if places and self.spec.fill == "nearest":
+            known = latent[:, :, [_nearest(places, frame) for frame in range(num_frames)]]
+        elif places:
+            known[:, :, list(places)] = latent
+        if not self.spec.mask:
+            return known
+        mask = torch.zeros_like(known[:, :1])
+        mask[:, :, list(places)] = 1
+        return torch.cat((known, mask), dim=1)
+
+
+def _nearest(places: Sequence[int], frame: int) -> int:
+    return min(range(len(places)), key=lambda index: (abs(places[index] - frame), index))
+
+
+def _draw(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
+
+
+def _pattern(pattern: Pattern, num_frames: int, every: int, generator: torch.Generator) -> tuple[int, ...]:
+    match pattern:
+        case "none":
+            return ()
+        case "first":
+            return (0,)
+        case "first_and_last":
+            return (0, num_frames - 1) if num_frames > 1 else (0,)
+        case "beginning":
+            return tuple(range(1 + _draw(max(num_frames - 1, 1), generator)))
+        case "all":
+            return tuple(range(0, num_frames, every))
+
+
+@final
+class GivenFramesSpec(SourceSpec):
+    """Given frames enter the network's input layer; a conditioner `concat` of the name `frames` takes them."""
+
+    type: Literal["given_frames"] = "given_frames"
+    every: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many frames of the result lie between one given frame and the next, where a request does not say: 4 turns
+    16 frames into 61."""
+    fill: Literal["nearest", "zeros"] = "zeros"
+    """What frames that are not given see."""
+    mask: bool = True
+    """Append a channel that is 1 where a frame is given. Without it, at least one frame must be."""
+    posterior: Literal["mode", "sample"] = "mode"
+    """The autoencoder's answer: its mode, or a draw as in the release."""
+    patterns: Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=64)] = ("first",)
+    """What training gives, each as often as the others: `all` is every `every`-th frame."""
+
+    def shape(self, given: VideoShape, own: VideoShape) -> VideoShape:
+        """Return the own shape; where frames are put between those given, as many as that makes, at the given size."""
+        if self.every == 1:
+            return own
+        frames = self.every * (given.num_frames - 1) + 1
+        return own.model_copy(update={"num_frames": frames, "height": given.height, "width": given.width})
+
+    def build(self) -> GivenFrames:
+        """Build it."""
+        return GivenFrames(self)

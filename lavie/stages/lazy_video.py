@@ -1,0 +1,98 @@
+"""Videos whose pixels are made when they are asked for: whole, they may not fit into memory."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lavie.blocks.autoencoder import Autoencoder
+
+
+class LazyVideo(ABC):
+    """A batch of videos of one size: pixels in [-1, 1], float32, on the CPU."""
+
+    batch_size: int
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+    @abstractmethod
+    def frames(self, start: int, stop: int) -> Float[Tensor, "b 3 n h w"]:
+        """Return the frames from `start` up to, not including, `stop`."""
+
+    @abstractmethod
+    def select(self, frames: Sequence[int]) -> "LazyVideo":
+        """Return a video of some of the frames, in the order given."""
+
+    @abstractmethod
+    def split(self) -> Sequence["LazyVideo"]:
+        """Return the videos of the batch, one by one."""
+
+    def chunks(self, size: int) -> Iterator[Float[Tensor, "b 3 n h w"]]:
+        """Yield all frames in order, `size` at a time."""
+        for start in range(0, self.num_frames, size):
+            yield self.frames(start, min(start + size, self.num_frames))
+
+    def video(self) -> Float[Tensor, "b 3 f h w"]:
+        """Return all frames at once."""
+        return self.frames(0, self.num_frames)
+
+    def encode(
+        self, autoencoder: Autoencoder, generator: torch.Generator | None = None, chunk: int = 8
+    ) -> Float[Tensor, "b c f p q"]:
+        """Return the latent, `chunk` frames being pixels at a time; with a generator a draw from the posterior."""
+        weight = next(autoencoder.parameters())
+        pixels = (frames.to(weight) for frames in self.chunks(chunk))
+        return torch.cat([autoencoder.encode(each, generator) for each in pixels], dim=2)
+
+
+@final
+class PixelVideo(LazyVideo):
+    """Videos that are there already."""
+
+    def __init__(self, video: Float[Tensor, "b 3 f h w"], fps: float) -> None:
+        self.pixels = video
+        self.batch_size, _, self.num_frames, self.height, self.width = video.shape
+        self.fps = fps
+
+    def frames(self, start: int, stop: int) -> Float[Tensor, "b 3 n h w"]:
+        """Return the frames from `start` up to, not including, `stop`."""
+        return self.pixels[:, :, start:stop].float().cpu()
+
+    def select(self, frames: Sequence[int]) -> "PixelVideo":
+        """Return a video of some of the frames, in the order given."""
+        return PixelVideo(self.pixels[:, :, list(frames)], self.fps)
+
+    def split(self) -> Sequence["PixelVideo"]:
+        """Return the videos of the batch, one by one."""
+        return [PixelVideo(each, self.fps) for each in self.pixels.split(1)]
+
+
+@final
+class LatentVideo(LazyVideo):
+    """Videos as latents, with the autoencoder that makes pixels of them."""
+
+    def __init__(self, latent: Float[Tensor, "b c f p q"], autoencoder: Autoencoder, fps: float) -> None:
+        self.latent = latent
+        self.autoencoder = autoencoder
+        self.batch_size, _, self.num_frames, height, width = latent.shape
+        self.height, self.width = height * autoencoder.factor, width * autoencoder.factor
+        self.fps = fps
+
+    @torch.inference_mode()
+    def frames(self, start: int, stop: int) -> Float[Tensor, "b 3 n h w"]:
+        """Decode the frames from `start` up to, not including, `stop`."""
+        latent = self.latent[:, :, start:stop].to(next(self.autoencoder.parameters()))
+        return self.autoencoder.decode(latent).float().clamp(-1, 1).cpu()
+
+    def select(self, frames: Sequence[int]) -> "LatentVideo":
+        """Return a video of some of the frames, in the order given."""
+        return LatentVideo(self.latent[:, :, list(frames)], self.autoencoder, self.fps)
+
+    def split(self) -> Sequence["LatentVideo"]:
+        """Return the videos of the batch, one by one."""
+        return [LatentVideo(each, self.autoencoder, self.fps) for each in self.latent.split(1)]

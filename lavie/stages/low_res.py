@@ -1,0 +1,96 @@
+"""A low-resolution video beside the latent: super-resolution."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, final
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from einops import rearrange
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from lavie.blocks.autoencoder import Autoencoder
+from lavie.errors import Fault, SpecError
+from lavie.samplers.noise import NoiseSource, batch_noise
+from lavie.samplers.prediction import add_noise
+from lavie.samplers.schedule import ScheduleSpec
+from lavie.stages.base import Given, VideoShape
+from lavie.stages.lazy_video import PixelVideo
+from lavie.stages.source import Source, SourceSpec
+
+
+@final
+class LowRes(Source):
+    """The given video itself, noised a little, at the resolution of the latent (arXiv 2309.15103, §3.4)."""
+
+    stage = "upscaling"
+
+    def __init__(self, spec: "LowResSpec") -> None:
+        self.spec = spec
+        self.schedule = spec.schedule.build()
+
+    def inputs(
+        self, given: Given | None, shape: VideoShape, autoencoder: Autoencoder, noise: NoiseSource
+    ) -> Mapping[str, Tensor]:
+        """Return `low_res`, the noised video, and `noise_level`, how noised it is."""
+        assert given is not None, "the stage refuses requests without what it requires"
+        self._check(autoencoder)
+        weight = next(autoencoder.parameters())
+        video = given.video.video()
+        drawn = batch_noise([noise], "low_res")(0, tuple(video.shape))
+        noised = add_noise(video, drawn, self._sigma(self.spec.noise_level), self.schedule).to(weight)
+        return {"low_res": noised, "noise_level": torch.tensor([self.spec.noise_level], device=weight.device)}
+
+    def given(self, video: Float[Tensor, "b 3 f h w"], fps: float) -> list[Given]:
+        """Return the videos at low resolution."""
+        return [Given(each) for each in PixelVideo(self._small(video), fps).split()]
+
+    def examples(
+        self, video: Float[Tensor, "b 3 f h w"], latent: Float[Tensor, "b c f p q"], generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        """Return these videos at low resolution, each noised to a level drawn evenly up to the highest."""
+        levels = torch.randint(self.spec.max_noise_level + 1, (len(video),), generator=generator)
+        low_res = self._small(video)
+        drawn = torch.randn(low_res.shape, generator=generator).to(low_res)
+        sigmas = torch.stack([torch.tensor(self._sigma(level)) for level in levels.tolist()])
+        return {
+            "low_res": add_noise(low_res, drawn, sigmas, self.schedule),
+            "noise_level": levels.to(video.device),
+        }
+
+    def _small(self, video: Float[Tensor, "b 3 f h w"]) -> Float[Tensor, "b 3 f p q"]:
+        frames = rearrange(video, "b c f h w -> (b f) c h w")
+        small = F.interpolate(frames, scale_factor=1 / self.spec.factor, mode="area")
+        return rearrange(small, "(b f) c h w -> b c f h w", b=len(video))
+
+    def _sigma(self, level: int) -> float:
+        return float(self.schedule.sigmas[level])
+
+    def _check(self, autoencoder: Autoencoder) -> None:
+        if autoencoder.factor != self.spec.factor:
+            reason = f"the video grows by {self.spec.factor}, but the autoencoder's factor is {autoencoder.factor}"
+            raise SpecError([Fault("source.factor", f"{reason}: the low-resolution video would not fit the latent")])
+
+
+@final
+class LowResSpec(SourceSpec):
+    """The given video at low resolution; conditioners `concat` of the name `low_res` and `noise_level` take it."""
+
+    type: Literal["low_res"] = "low_res"
+    factor: Annotated[int, Field(ge=1, le=64)] = 4
+    """How many times as high and as wide the result is; also the autoencoder's factor."""
+    noise_level: Annotated[int, Field(ge=0, le=999)] = 50
+    """How much the low-resolution video is noised: more hides its flaws, and invents more."""
+    max_noise_level: Annotated[int, Field(ge=0, le=999)] = 350
+    """The highest level that training shows."""
+    schedule: ScheduleSpec
+    """Noise levels of the low-resolution video."""
+
+    def shape(self, given: VideoShape, own: VideoShape) -> VideoShape:
+        """Return the given shape, larger by the factor."""
+        return given.model_copy(update={"height": given.height * self.factor, "width": given.width * self.factor})
+
+    def build(self) -> LowRes:
+        """Build it."""
+        return LowRes(self)
