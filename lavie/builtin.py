@@ -13,7 +13,7 @@ from lavie.blocks import (
     tokenizer,
     unet,
 )
-from lavie.data import head, shapes
+from lavie.data import crop, head, shapes
 from lavie.metrics.shapes import ShapesAccuracySpec
 from lavie.registry import hookimpl
 from lavie.samplers import ddim, ddpm, dpmpp, euler, euler_ancestral, guidance, heun, lcm, schedule, unipc
@@ -81,6 +81,7 @@ def lavie_components() -> list[type[Spec]]:
         coverage.AtOnceSpec,
         # data and metrics
         head.HeadSpec,
+        crop.CropSpec,
         shapes.ShapesSpec,
         ShapesAccuracySpec,
         # training

@@ -93,7 +93,9 @@ class Model:
     @cached_property
     def weights_sha256(self) -> str:
         """The sha256 of the weights; of several stages, that of the list of theirs."""
-        each = [read_manifest(folder)["files"].get(WEIGHTS_FILE, {}).get("sha256", "") for folder in self.weights.values()]
+        each = [
+            read_manifest(folder)["files"].get(WEIGHTS_FILE, {}).get("sha256", "") for folder in self.weights.values()
+        ]
         return each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest()
 
     def shape(self) -> VideoShape:

@@ -2,11 +2,9 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, final
 
-import torch
 from torch import nn
 
 from lavie.stages.base import Given, OnStep, Request, Stage, StageSpec, VideoShape
@@ -32,7 +30,10 @@ class Cascade(Stage):
         for stage in further:
             given = [Given(handed_over(each, self.spec.handover)) for each in video.split()]
             video = stage.generate(
-                [Request(request.prompt, seed=request.seed, given=each) for request, each in zip(requests, given, strict=True)],
+                [
+                    Request(request.prompt, seed=request.seed, given=each)
+                    for request, each in zip(requests, given, strict=True)
+                ],
                 on_step,
             )
         return video

@@ -35,7 +35,10 @@ class GivenFrames(Source):
         self, given: Given | None, shape: VideoShape, autoencoder: Autoencoder, noise: NoiseSource
     ) -> Mapping[str, Tensor]:
         """Return `frames`, of the latent's size; its last channel is the mask, if there is one."""
-        weight, size = next(autoencoder.parameters()), (shape.height // autoencoder.factor, shape.width // autoencoder.factor)
+        weight, size = (
+            next(autoencoder.parameters()),
+            (shape.height // autoencoder.factor, shape.width // autoencoder.factor),
+        )
         if given is None:
             nothing = torch.zeros(1, autoencoder.latent_channels, 0, *size).to(weight)
             return {"frames": self._lay_out(nothing, (), shape.num_frames)}

@@ -37,12 +37,12 @@ from lavie.weights.files import (
     AVERAGE_FILE,
     WEIGHTS_FILE,
     fill,
-    load_into,
     read_manifest,
     save_stage,
     sweep,
     write_text,
 )
+from lavie.weights.transfer import transfer
 
 logger = logging.getLogger(__name__)
 STEPS_PER_ROW = 50
@@ -106,7 +106,7 @@ class Trainer:
             logger.info("the earlier run is now %s", aside)
 
     def init_from(self, weights: Path, parts: Sequence[str] = ()) -> None:
-        """Start from weights, all of them or some parts only; a run that goes on keeps its own instead.
+        """Start from weights as far as they fit, of all parts or of some; a run that goes on keeps its own instead.
 
         Raises:
             WeightsError: if they are damaged or do not fit.
@@ -115,8 +115,11 @@ class Trainer:
             if part not in self.modules:
                 raise SpecError([Fault("init-parts", f"there is no part {part!r}, only {', '.join(self.modules)}")])
         if self.checkpoints.newest() is None:
-            load_into({name: self.modules[name] for name in parts or self.modules}, weights, partly=bool(parts))
+            done = transfer({name: self.modules[name] for name in parts or self.modules}, weights)
             logger.info("starting from %s of %s", ", ".join(parts) or "all parts", weights)
+            for what, names in (("new", done.fresh), ("widened", done.widened), ("not used", done.unused)):
+                if names:
+                    logger.info("%s: %d tensors, such as %s", what, len(names), names[0])
 
     def run(self) -> dict[str, Any]:
         """Go through the chosen phases, from the newest checkpoint on if there is one, and return the report.

@@ -211,19 +211,40 @@ def load_into(modules: Mapping[str, nn.Module], folder: Path, *, partly: bool = 
     Raises:
         WeightsError: if the folder is damaged or does not fit.
     """
-    paths = [folder / name for name in (WEIGHTS_FILE, AVERAGE_FILE) if name in read_manifest(folder)["files"]]
+    paths = _paths(folder)
     found: dict[str, tuple[int, ...]] = {}
-    for path in paths or [folder / WEIGHTS_FILE]:
+    for path in paths:
         found |= {name: shape for name, (shape, _) in header(path).items()}
     if partly:
         found = {name: shape for name, shape in found.items() if name.split(".", 1)[0] in modules}
     check_names(folder, found, {name: tuple(value.shape) for name, value in prefixed(modules).items()})
     check_bytes(folder, [path.name for path in paths])
+    tensors = _read(paths)
+    for prefix, module in modules.items():
+        fill(module, {name: tensors[f"{prefix}.{name}"] for name in module.state_dict()})
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Return all tensors of a folder of weights; of a checkpoint of training, averaged ones where there are any.
+
+    Raises:
+        WeightsError: if the folder is damaged.
+    """
+    paths = _paths(folder)
+    check_bytes(folder, [path.name for path in paths])
+    return _read(paths)
+
+
+def _paths(folder: Path) -> list[Path]:
+    files = read_manifest(folder)["files"]
+    return [folder / name for name in (WEIGHTS_FILE, AVERAGE_FILE) if name in files] or [folder / WEIGHTS_FILE]
+
+
+def _read(paths: Iterable[Path]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for path in paths:
         tensors |= load_file(path)
-    for prefix, module in modules.items():
-        fill(module, {name: tensors[f"{prefix}.{name}"] for name in module.state_dict()})
+    return tensors
 
 
 @torch.no_grad()
