@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lavie.blocks.unet import use_channels_last
 from lavie.errors import Fault, LavieError, SpecError
 from lavie.spec import dump
 from lavie.training.alone import alone_in
@@ -93,7 +94,7 @@ class Trainer:
             "text_encoder": stage.text_encoder,
         }
         for module in self.modules.values():
-            module.to(memory_format=torch.channels_last)
+            use_channels_last(module)
         self.journal = Journal(folder / "metrics.jsonl")
 
     def set_aside(self) -> None:
