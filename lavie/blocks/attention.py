@@ -53,6 +53,10 @@ class Attention(nn.Module):
             query, key = position(query), position(key)
         return self.merge(attend(query, key, value, bias))
 
+    def alone(self, x: Float[Tensor, "n q c"]) -> Float[Tensor, "n q c"]:
+        """Return what comes out if every token attends to itself only: the identity in the place of the softmax."""
+        return self.out(self.value(x))
+
     def project(
         self, x: Float[Tensor, "n q c"], context: Float[Tensor, "m s d"]
     ) -> tuple[Float[Tensor, "n k q h"], Float[Tensor, "m k s h"], Float[Tensor, "m k s h"]]:

@@ -3,12 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lavie.spec import Spec
+
+Place = int | Literal["mid"]
+"""A level of a network, 0 being the finest, or its middle block."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,13 @@ class Site:
     level: int = 0
     norm_groups: int = 32
     norm_eps: float = 1e-5
+    is_mid: bool = False
+    """Whether this is the middle block, whose level is the coarsest one."""
+
+    @property
+    def place(self) -> Place:
+        """Return what the places of a network are told apart by."""
+        return "mid" if self.is_mid else self.level
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class Conditioning:
     num_images: int = 0
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     """Tensors for conditioners, by name: `noise_level` (b), `low_res` (b c f h w), ..."""
+    blind: frozenset[Place] = frozenset()
+    """Where every token's self-attention inside frames sees nothing but the token (arXiv 2403.17377, §4)."""
 
     def video_only(self) -> "Conditioning":
         """Return the conditioning of the video frames alone, as if no images rode along."""
@@ -68,6 +80,9 @@ class TemporalLayer(nn.Module, ABC):
 
 class SpatialLayer(nn.Module, ABC):
     """A layer that mixes positions of a frame (or of few frames). It returns an update, which the host adds."""
+
+    place: Place | None = None
+    """Set by self-attention that heeds `Conditioning.blind`: where in the network it stands."""
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "b c f h w"], cond: Conditioning) -> Float[Tensor, "b c f h w"]:

@@ -4,10 +4,15 @@ All of them merge and split axes in that order and only then name them otherwise
 gets a stride by which PyTorch no longer recognises channels-last memory, and every norm and convolution copies.
 """
 
+from collections.abc import Callable
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+
+Join = Callable[[Tensor, Tensor], Tensor]
+"""`(x, skip) -> both`: how what comes up a UNet meets what comes across it, channels of `x` first."""
 
 
 def fold_frames(x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "n c h w"]:

@@ -22,7 +22,8 @@ from lavie.blocks.base import (
     TemporalSpec,
 )
 from lavie.blocks.conditioning import TimeEmbedding
-from lavie.blocks.layout import join_channels
+from lavie.blocks.free_u import FreeUSpec
+from lavie.blocks.layout import Join, join_channels
 from lavie.blocks.resample import Downsample, Upsample
 from lavie.blocks.resnet import InflatedConv, InflatedResBlockSpec, JointGroupNorm
 from lavie.blocks.temporal import NoTemporalSpec
@@ -97,16 +98,17 @@ class MidLevel(nn.Module):
 class UpLevel(nn.Module):
     """One level on the way up: layers that each take one skip, then an upsampler, then a temporal layer."""
 
-    def __init__(self, layers: list[Layer], resample: Upsample | None, after: TemporalLayer | None) -> None:
+    def __init__(self, layers: list[Layer], resample: Upsample | None, after: TemporalLayer | None, join: Join) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.resample = resample
         self.after = after
+        self.join = join
 
     def forward(self, x: Float[Tensor, "b c f h w"], cond: Conditioning, skips: list[Tensor]) -> Tensor:
         """Consume skips from the end of `skips`, each appended to the channels."""
         for layer in self.layers:
-            x = layer(join_channels(x, skips.pop()), cond)
+            x = layer(self.join(x, skips.pop()), cond)
         if self.resample is not None:
             x = self.resample(x, *skips[-1].shape[-2:])
         return x if self.after is None else update_video(x, self.after, cond)
@@ -188,6 +190,8 @@ class UNetSpec(DenoiserSpec):
     """A temporal layer after each level and its resampler; skips are taken before it."""
     conditioners: Annotated[tuple[ConditionerSpec, ...], Field(max_length=16)] = ()
     """Extra inputs, applied in this order."""
+    free_u: FreeUSpec | None = None
+    """Scaling of the way up at sampling time; left out: none, as the network was trained."""
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
@@ -229,6 +233,7 @@ class UNetSpec(DenoiserSpec):
             level=len(self.channels) - 1 if level is None else level,
             norm_groups=self.norm.groups,
             norm_eps=self.norm.eps,
+            is_mid=level is None,
         )
 
     def _layer(self, level: int | None, in_channels: int) -> Layer:
@@ -260,12 +265,13 @@ class UNetSpec(DenoiserSpec):
         return MidLevel(self._layer(None, coarsest), self._resblock(None, coarsest), self._after(None))
 
     def _build_up(self) -> list[UpLevel]:
-        levels = []
+        levels: list[UpLevel] = []
         previous = self.channels[-1]
         for level in reversed(range(len(self.channels))):
             channels, finer = self.channels[level], self.channels[max(level - 1, 0)]
             skips = [channels] * self.num_res_blocks + [finer]
             layers = [self._layer(level, (previous if i == 0 else channels) + skip) for i, skip in enumerate(skips)]
-            levels.append(UpLevel(layers, Upsample(channels) if level else None, self._after(level)))
+            join = join_channels if self.free_u is None else self.free_u.join(len(levels))
+            levels.append(UpLevel(layers, Upsample(channels) if level else None, self._after(level), join))
             previous = channels
         return levels

@@ -1,5 +1,7 @@
 """Attention inside frames, to the first and previous frame, and to the text."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from einops import rearrange
@@ -12,7 +14,12 @@ from lavie.blocks.spatial import (
     SpatialAttentionSpec,
     TextAttention,
     TextAttentionSpec,
+    blinded,
 )
+from lavie.blocks.transformer import TransformerSpec
+from lavie.blocks.unet import NormSpec, UNetSpec
+from lavie.errors import SpecError
+from lavie.spec import PerLevel
 
 SITE = Site(channels=16, num_heads=2, context_dim=6)
 TEXT = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(3))
@@ -103,3 +110,49 @@ def test_images_may_come_without_a_video():
 def test_one_video_text_may_come_in_a_slot():
     layer, x = TextAttentionSpec().build(SITE), video()
     torch.testing.assert_close(layer(x, Conditioning(TEXT.unsqueeze(1))), layer(x, COND))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("spec", [SpatialAttentionSpec(), SparseCausalAttentionSpec()])
+def test_a_blind_token_sees_nothing_but_itself(spec):
+    layer, x = spec.build(SITE), video()
+    blind = replace(COND, blind=frozenset({SITE.place}))
+    alone = torch.cat([layer(x[:, :, i : i + 1, j : j + 1, k : k + 1], COND) for i, j, k in PLACES], dim=2)
+    torch.testing.assert_close(
+        torch.cat([layer(x, blind)[:, :, i, j, k, None] for i, j, k in PLACES], 2), alone[..., 0, 0]
+    )
+    assert torch.equal(layer(x, replace(COND, blind=frozenset({1, "mid"}))), layer(x, COND))
+
+
+PLACES = [(frame, row, column) for frame in range(4) for row in range(3) for column in range(2)]
+
+
+def unet():
+    text = PerLevel(levels=(TextAttentionSpec(), SpatialAttentionSpec()), mid=SpatialAttentionSpec())
+    return UNetSpec(
+        channels=(8, 16),
+        num_res_blocks=1,
+        attention=PerLevel[bool](everywhere=True),
+        context_dim=6,
+        norm=NormSpec(groups=4),
+        transformer=TransformerSpec(num_heads=PerLevel[int](everywhere=1), spatial=text),
+    ).build()
+
+
+@torch.no_grad()
+def test_each_place_of_a_network_goes_blind_by_itself():
+    torch.manual_seed(0)
+    network, noisy = unet().eval(), torch.randn(2, 4, 2, 4, 4)
+    timestep = torch.tensor([100, 100])
+    answers = [
+        network(noisy, timestep, blinded(network, COND, frozenset(places)))
+        for places in ((), (1,), ("mid",), (1, "mid"))
+    ]
+    assert torch.equal(answers[0], network(noisy, timestep, COND))
+    for i, one in enumerate(answers):
+        assert not any(torch.allclose(one, other) for other in answers[i + 1 :])
+
+
+def test_places_without_self_attention_cannot_go_blind():
+    with pytest.raises(SpecError, match="guidance: the network has no self-attention at 0, 7; it has some at: 1, mid"):
+        blinded(unet(), COND, frozenset({0, 1, 7}))
