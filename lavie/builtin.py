@@ -18,7 +18,7 @@ from lavie.metrics.shapes import ShapesAccuracySpec
 from lavie.registry import hookimpl
 from lavie.samplers import ddim, ddpm, dpmpp, euler, euler_ancestral, guidance, heun, lcm, schedule, unipc
 from lavie.spec import Spec
-from lavie.stages import cascade, coverage, given_frames, latent_diffusion, low_res
+from lavie.stages import cascade, coverage, free_noise, given_frames, latent_diffusion, low_res, windows
 from lavie.training import autoencoder as autoencoder_phase
 from lavie.training import denoiser as denoiser_phase
 from lavie.training import recipe
@@ -79,6 +79,8 @@ def lavie_components() -> list[type[Spec]]:
         given_frames.GivenFramesSpec,
         low_res.LowResSpec,
         coverage.AtOnceSpec,
+        windows.WindowsSpec,
+        free_noise.FreeNoiseSpec,
         # data and metrics
         head.HeadSpec,
         crop.CropSpec,

@@ -21,12 +21,14 @@ class NoiseSource:
     seed: int
     stage: str = "base"
 
-    def draw(self, purpose: str, step: int, shape: tuple[int, int, int, int]) -> Float[Tensor, "c f h w"]:
-        """Return a standard normal draw of shape (channels, frames, height, width)."""
+    def draw(
+        self, purpose: str, step: int, shape: tuple[int, int, int, int], first: int = 0
+    ) -> Float[Tensor, "c f h w"]:
+        """Return a standard normal draw of shape (channels, frames, height, width), from frame `first` on."""
         channels, num_frames, height, width = shape
         noise = torch.empty(shape, dtype=torch.float32, device="cpu")
         for frame in range(num_frames):
-            generator = self.generator(purpose, step, frame)
+            generator = self.generator(purpose, step, first + frame)
             size = (channels, height, width)
             noise[:, frame] = torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
         return noise
@@ -41,13 +43,14 @@ class NoiseSource:
 
 
 def batch_noise(
-    sources: Sequence[NoiseSource], purpose: str
+    sources: Sequence[NoiseSource], purpose: str, first: int = 0
 ) -> Callable[[int, tuple[int, ...]], Float[Tensor, "b c f h w"]]:
-    """Return `noise(step, shape)` for a batch, sample i drawing from the i-th source."""
+    """Return `noise(step, shape)` for a batch, sample i drawing from the i-th source, from frame `first` on."""
 
     def noise(step: int, shape: tuple[int, ...]) -> Float[Tensor, "b c f h w"]:
         batch, channels, num_frames, height, width = shape
         assert batch == len(sources), f"a batch of {batch} for {len(sources)} noise sources"
-        return torch.stack([source.draw(purpose, step, (channels, num_frames, height, width)) for source in sources])
+        size = (channels, num_frames, height, width)
+        return torch.stack([source.draw(purpose, step, size, first) for source in sources])
 
     return noise

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, final
 from jaxtyping import Float
 from torch import Tensor
 
+from lavie.samplers.base import Sampler
 from lavie.spec import Spec
+from lavie.stages.source import Source
 
 if TYPE_CHECKING:
     from lavie.stages.run import Run
@@ -43,6 +45,10 @@ class Coverage(ABC):
     def latent(self, run: "Run") -> Float[Tensor, "b c f h w"]:
         """Sample the run and return the latents to decode."""
 
+    @abstractmethod
+    def num_steps(self, num_frames: int) -> int:
+        """Return how many steps a run of this many frames reports."""
+
 
 class CoverageSpec(Spec, ABC):
     """How a stage makes videos longer or larger than its network sees at once."""
@@ -50,17 +56,29 @@ class CoverageSpec(Spec, ABC):
     kind: ClassVar[str] = "coverage"
 
     @abstractmethod
-    def build(self) -> Coverage:
-        """Build it; it has no parameters."""
+    def build(self, sampler: Sampler, source: Source | None) -> Coverage:
+        """Build it for a stage with this solver and source; it has no parameters.
+
+        Raises:
+            SpecError: if it cannot work with them, with the reason.
+        """
 
 
 @final
 class AtOnce(Coverage):
     """Shows the network the whole video in every step."""
 
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+
     def latent(self, run: "Run") -> Float[Tensor, "b c f h w"]:
         """Sample the run and return the latents to decode."""
+        run.check_prompts([Part(range(run.shape.num_frames))])
         return run.sample(run.denoise(), run.initial())
+
+    def num_steps(self, num_frames: int) -> int:
+        """Return the solver's steps."""
+        return len(self.sampler.timesteps)
 
 
 @final
@@ -69,6 +87,6 @@ class AtOnceSpec(CoverageSpec):
 
     type: Literal["at_once"] = "at_once"
 
-    def build(self) -> AtOnce:
+    def build(self, sampler: Sampler, source: Source | None) -> AtOnce:
         """Build it."""
-        return AtOnce()
+        return AtOnce(sampler)

@@ -24,6 +24,7 @@ from lavie.stages.coverage import AtOnceSpec, Coverage, CoverageSpec
 from lavie.stages.lazy_video import LatentVideo
 from lavie.stages.run import Run
 from lavie.stages.source import Source, SourceSpec
+from lavie.stages.travel import segments
 
 
 @final
@@ -47,7 +48,7 @@ class LatentDiffusion(Stage):
         self.sampler: Sampler = spec.sampler.build(self.schedule)
         self.guidance: Guidance = spec.guidance.build()
         self.source: Source | None = spec.source.build() if spec.source is not None else None
-        self.coverage: Coverage = spec.coverage.build()
+        self.coverage: Coverage = spec.coverage.build(self.sampler, self.source)
 
     @property
     def name(self) -> str:
@@ -74,11 +75,11 @@ class LatentDiffusion(Stage):
 
     def num_steps(self) -> int:
         """Return how many steps `on_step` is called for per video."""
-        return len(self.sampler.timesteps)
+        return self.coverage.num_steps(self.spec.shape().num_frames)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Return the words of a prompt that the text encoder does not know or would cut off."""
-        return self.text_encoder.lost_words(self.spec.prompt.text(prompt))
+        return [word for text in segments(prompt) for word in self.text_encoder.lost_words(self.spec.prompt.text(text))]
 
     def _shape(self, requests: Sequence[Request]) -> VideoShape:
         shapes = []

@@ -12,7 +12,7 @@ from lavie.building import parts, stands_alone
 from lavie.plugins import Owner, Plugin, hookimpl, kind_class
 from lavie.registry import LAVIE, Registry
 from lavie.spec import Spec, dump, spec_hash, type_of
-from lavie.testing import data, layers, networks, sampling
+from lavie.testing import coverage, data, layers, networks, sampling
 from lavie.testing.expect import expect
 
 SITE = Site(channels=64, num_heads=2, context_dim=24, time_dim=48, norm_groups=8)
@@ -29,6 +29,7 @@ _CHECKS: dict[str, Callable[[Any, Site, Mapping[str, Tensor]], None]] = {
     "autoencoder": networks.check_autoencoder,
     "text_encoder": networks.check_text_encoder,
     "stage": networks.check_stage,
+    "coverage": coverage.check_coverage,
     "schedule": sampling.check_schedule,
     "guidance": sampling.check_guidance,
     "sampler": sampling.check_sampler,
