@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1] / "lavie"
 FLOORS = [
     {"errors", "version", "spec", "plugins", "registry", "document", "tree", "specfile", "schema", "building"},
-    {"atomic", "video", "contact_sheet"},
+    {"atomic"},
+    {"video"},
+    {"contact_sheet"},
     {"blocks", "samplers"},
     {"weights"},
     {"stages"},

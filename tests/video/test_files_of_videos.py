@@ -1,10 +1,12 @@
 """Video files: what goes in comes out, whole or not at all."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -33,20 +35,21 @@ def worst(frames: np.ndarray, others: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("fps", [1, 7.5, 8, 24, 30000 / 1001])
-@pytest.mark.parametrize("ending", ["mp4", "gif"])
+@pytest.mark.parametrize("ending", ["mp4", "webm", "gif", "frames"])
 def test_size_count_rate_and_comment_survive_a_file(tmp_path: Path, ending: str, fps: float) -> None:
     path = tmp_path / f"video.{ending}"
     write_video(path, disc(9, 32, 48), fps, COMMENT)
     video = read_video(path)
     assert video.frames.shape == (9, 32, 48, 3)
-    assert video.fps == pytest.approx(fps, abs=1e-3 if ending == "mp4" else 0.05)
+    assert video.fps == pytest.approx(fps, abs=0.05 if ending == "gif" else 1e-3)
     assert video.comment == read_comment(path) == COMMENT
 
 
-def test_mp4_keeps_flat_colours_and_is_crisp_when_pixels_are_doubled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["mp4", "webm"])
+def test_flat_colours_are_kept_and_doubled_pixels_are_crisp(tmp_path: Path, ending: str) -> None:
     frames = enlarge(disc(), 2)
-    write_video(tmp_path / "video.mp4", frames, 8)
-    back = read_video(tmp_path / "video.mp4").frames
+    write_video(tmp_path / f"video.{ending}", frames, 8)
+    back = read_video(tmp_path / f"video.{ending}").frames
     assert worst(back[0, 0, 0], np.array(DARK)) <= 2
     assert worst(back[0, 64, 20], np.array(RED)) <= 3
     error = np.square(back.astype(float) - frames).mean()
@@ -56,6 +59,13 @@ def test_mp4_keeps_flat_colours_and_is_crisp_when_pixels_are_doubled(tmp_path: P
 def test_gif_of_few_colours_is_exact(tmp_path: Path) -> None:
     write_video(tmp_path / "video.gif", disc(), 8)
     assert worst(read_video(tmp_path / "video.gif").frames, disc()) == 0
+
+
+def test_a_folder_of_pictures_is_exact(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3), np.uint8)
+    write_video(tmp_path / "video.frames", frames, 8)
+    assert worst(read_video(tmp_path / "video.frames").frames, frames) == 0
+    assert sorted(os.listdir(tmp_path / "video.frames")) == ["00000.png", "00001.png", "00002.png"]
 
 
 def test_a_still_gif_keeps_every_frame(tmp_path: Path) -> None:
@@ -70,37 +80,41 @@ def test_gif_repeats_for_ever(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num_frames", [1, 2])
 def test_very_short_videos_are_written(tmp_path: Path, num_frames: int) -> None:
-    for ending in ("mp4", "gif"):
+    for ending in ("mp4", "webm", "gif", "frames"):
         write_video(tmp_path / f"video.{ending}", disc(num_frames), 8)
         assert len(read_video(tmp_path / f"video.{ending}").frames) == num_frames
 
 
-def test_mp4_is_what_browsers_play(tmp_path: Path) -> None:
-    path = tmp_path / "video.mp4"
+@pytest.mark.parametrize(("ending", "codec"), [("mp4", "h264"), ("webm", "vp9")])
+def test_mp4_and_webm_are_what_browsers_play(tmp_path: Path, ending: str, codec: str) -> None:
+    path = tmp_path / f"video.{ending}"
     write_video(path, disc(), 8)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert stream.codec_context.codec.canonical_name == codec
+        assert stream.codec_context.pix_fmt == "yuv420p"
         assert (int(stream.codec_context.colorspace), int(stream.codec_context.color_range)) == (1, 1)
         assert len(container.streams) == 1
     data = path.read_bytes()
-    assert data.find(b"moov") < data.find(b"mdat")
+    index, content = (b"moov", b"mdat") if ending == "mp4" else (b"\x42\x82\x84webm", b"\x1f\x43\xb6\x75")
+    assert 0 < data.find(index) < data.find(content)
 
 
-@pytest.mark.parametrize("ending", ["mp4", "gif"])
+@pytest.mark.parametrize("ending", ["mp4", "webm", "gif", "frames"])
 def test_same_frames_give_the_same_bytes(tmp_path: Path, ending: str) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (6, 128, 128, 3), np.uint8)
     written = []
     for name in ("one", "two"):
-        write_video(tmp_path / f"{name}.{ending}", frames, 8, COMMENT)
-        written.append((tmp_path / f"{name}.{ending}").read_bytes())
+        path = tmp_path / f"{name}.{ending}"
+        write_video(path, frames, 8, COMMENT)
+        written.append([file.read_bytes() for file in sorted(path.iterdir())] if path.is_dir() else path.read_bytes())
     assert written[0] == written[1]
 
 
 @pytest.mark.parametrize(
     ("name", "shape", "fps", "message"),
     [
-        ("a.avi", (2, 8, 8, 3), 8, r"a\.avi: cannot write \.avi; use \.mp4 or \.gif"),
+        ("a.avi", (2, 8, 8, 3), 8, r"a\.avi: cannot write \.avi; use \.mp4, \.webm, \.gif, or \.frames for a folder"),
         ("a", (2, 8, 8, 3), 8, "a file without an ending"),
         ("a.mp4", (2, 7, 8, 3), 8, "even height and width, got 7×8"),
         ("a.mp4", (0, 8, 8, 3), 8, "without frames"),
@@ -129,17 +143,55 @@ def test_an_existing_file_is_replaced_and_a_folder_is_not(tmp_path: Path) -> Non
     assert sorted(os.listdir(tmp_path)) == ["folder.mp4", "video.gif"]
 
 
-@pytest.mark.parametrize("ending", ["mp4", "gif"])
-def test_an_interrupt_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("ending", ["mp4", "webm", "gif"])
+def test_an_interrupt_leaves_the_old_file_and_nothing_else(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"video.{ending}"
     path.write_text("old")
-    monkeypatch.setattr(av.VideoFrame, "from_ndarray", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        write_video(path, disc(2), 8)
+        write_video(path, interrupted(), 8)
     assert os.listdir(tmp_path) == [path.name]
     assert path.read_text() == "old"
+
+
+def interrupted() -> Iterator[np.ndarray]:
+    """One picture, and then Ctrl-C."""
+    yield disc(1)[0]
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "video.frames"
+    write_video(path, disc(3), 8)
+    with pytest.raises(KeyboardInterrupt):
+        write_video(path, interrupted(), 8)
+    assert os.listdir(tmp_path) == [path.name]
+    assert len(read_video(path).frames) == 3
+    write_video(path, disc(2), 8)
+    assert len(read_video(path).frames) == 2
+
+
+def test_a_folder_with_anything_else_in_it_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "video.frames"
+    path.mkdir()
+    (path / "thesis.txt").write_text("the only copy")
+    with pytest.raises(VideoError, match=r"video\.frames: cannot be replaced: thesis\.txt in it is no frame"):
+        write_video(path, disc(2), 8)
+    assert (path / "thesis.txt").read_text() == "the only copy"
+
+
+@pytest.mark.parametrize("ending", ["mp4", "webm", "gif", "frames"])
+def test_pictures_are_taken_one_by_one_and_what_goes_wrong_between_them_leaves_nothing(
+    tmp_path: Path, ending: str
+) -> None:
+    def pictures() -> Iterator[np.ndarray]:
+        yield from disc(3)
+        raise VideoError("the third was the last")
+
+    with pytest.raises(VideoError, match="the third was the last"):
+        write_video(tmp_path / f"video.{ending}", pictures(), 8)
+    with pytest.raises(VideoError, match="frames of several sizes"):
+        write_video(tmp_path / f"video.{ending}", iter([*disc(2), *disc(1, 32, 32)]), 8)
+    assert not list(tmp_path.iterdir())
 
 
 def limit_file_size() -> None:
@@ -154,7 +206,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
         "for name in sys.argv[1:]:\n    try:\n        write_video(Path(name), frames, 8)\n"
         "    except ValueError as error:\n        print(type(error).__name__, error)"
     )
-    paths = [str(tmp_path / "video.mp4"), str(tmp_path / "video.gif")]
+    paths = [str(tmp_path / f"video.{ending}") for ending in ("mp4", "webm", "gif", "frames")]
     done = subprocess.run(
         [sys.executable, "-c", script, *paths], capture_output=True, text=True, preexec_fn=limit_file_size, check=True
     )
@@ -179,12 +231,31 @@ def test_damaged_files_are_refused_by_name_or_read_whole(tmp_path: Path, ending:
         assert outcome == "4" or str(path) in outcome
 
 
+def test_a_webm_cut_short_anywhere_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "video.webm"
+    write_video(path, disc(4, 32, 32), 8, COMMENT)
+    data, random = path.read_bytes(), np.random.default_rng(0)
+    for length in (0, 1, 40, 60, len(data) - 1, *random.integers(0, len(data), 40).tolist()):
+        path.write_bytes(data[:length])
+        with pytest.raises(VideoError, match=re.escape(str(path))):
+            read_video(path)
+    for _ in range(40):
+        damaged = bytearray(data)
+        damaged[random.integers(len(damaged))] = random.integers(256)
+        path.write_bytes(damaged)
+        try:
+            outcome = str(len(read_video(path, max_pixels=10**6).frames))
+        except VideoError as error:
+            outcome = str(error)
+        assert outcome in "1234" or str(path) in outcome
+
+
 def test_only_local_video_files_are_opened(tmp_path: Path) -> None:
     playlist = tmp_path / "playlist.mp4"
     playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n")
     for path, message in [
         (playlist, "cannot be read: Invalid"),
-        (tmp_path, "not a file"),
+        (tmp_path, "no pictures in this folder"),
         (tmp_path / "none.mp4", "no such file"),
         (Path("http://localhost/a.mp4"), "no such file"),
     ]:
