@@ -16,7 +16,26 @@ from lavie.blocks import (
 from lavie.data import crop, head, shapes
 from lavie.metrics.shapes import ShapesAccuracySpec
 from lavie.registry import hookimpl
-from lavie.samplers import ddim, ddpm, dpmpp, euler, euler_ancestral, guidance, heun, lcm, schedule, unipc
+from lavie.samplers import (
+    apg,
+    curves,
+    ddim,
+    ddpm,
+    dpmpp,
+    dpmpp_sde,
+    euler,
+    euler_ancestral,
+    free_init,
+    guidance,
+    heun,
+    interval,
+    lcm,
+    perturbed_attention,
+    rescale,
+    schedule,
+    thresholding,
+    unipc,
+)
 from lavie.spec import Spec
 from lavie.stages import cascade, coverage, free_noise, given_frames, latent_diffusion, low_res, windows
 from lavie.training import autoencoder as autoencoder_phase
@@ -60,10 +79,16 @@ def lavie_components() -> list[type[Spec]]:
         # noise levels and guidance
         schedule.LinearScheduleSpec,
         schedule.ScaledLinearScheduleSpec,
-        schedule.CosineScheduleSpec,
+        curves.CosineScheduleSpec,
+        curves.SigmoidScheduleSpec,
         schedule.FlowScheduleSpec,
         guidance.ClassifierFreeSpec,
         guidance.NoGuidanceSpec,
+        apg.AdaptiveProjectedSpec,
+        rescale.RescaleSpec,
+        interval.IntervalSpec,
+        thresholding.DynamicThresholdingSpec,
+        perturbed_attention.PerturbedAttentionSpec,
         # solvers
         ddpm.DDPMSpec,
         ddim.DDIMSpec,
@@ -71,8 +96,10 @@ def lavie_components() -> list[type[Spec]]:
         euler_ancestral.EulerAncestralSpec,
         heun.HeunSpec,
         dpmpp.DPMPP2MSpec,
+        dpmpp_sde.DPMPP2MSDESpec,
         unipc.UniPCSpec,
         lcm.LCMSpec,
+        free_init.FreeInitSpec,
         # stages
         latent_diffusion.LatentDiffusionSpec,
         cascade.CascadeSpec,

@@ -41,15 +41,15 @@ class DDPM(Sampler):
     def _spread(self, index: int, sigma: float, sigma_next: float) -> float:
         """Return the standard deviation of the noise that a step adds, in sigma coordinates.
 
-        `fixed_large` is the variance of the forward step (arXiv 2006.11239, §3.2), which is not zero when the grid
-        ends above the first timestep; a step from timestep 0 never adds noise.
+        `fixed_large` is the variance of the forward step as the network sees it (arXiv 2006.11239, §3.2), which is not
+        zero when the grid ends above the first timestep; a step from timestep 0 never adds noise.
         """
         if self.variance == "fixed_small":
             return posterior_std(sigma, sigma_next)
         if self.timesteps[index] <= 0:
             return 0.0
         alpha, alpha_next = self.schedule.scales(sigma)[0], self.schedule.scales(sigma_next)[0]
-        return float((1 - (alpha / alpha_next) ** 2) ** 0.5 / alpha_next)
+        return float(alpha / alpha_next * (sigma**2 - sigma_next**2) ** 0.5)
 
 
 @final

@@ -54,14 +54,16 @@ def unit_scale(schedule: Schedule, sigma: float) -> float:
 
 
 def _starts(schedule: Schedule, spacing: SigmaSpacing, count: int, offset: int) -> list[float]:
-    low, high = schedule.sigmas[0].item(), schedule.sigmas[-1].item()
+    if spacing == "karras" or spacing == "exponential":
+        return between(spacing, schedule.sigmas[-1].item(), schedule.sigmas[0].item(), count)
+    grid = positions(spacing, schedule.num_train_timesteps, count, offset)
+    return [schedule.at(position) for position in grid]
+
+
+def between(shape: Literal["karras", "exponential"], high: float, low: float, count: int) -> list[float]:
+    """Return noise levels from `high` down to `low`, even in their seventh root or in their logarithm."""
     fractions = [index / max(count - 1, 1) for index in range(count)]
-    match spacing:
-        case "karras":
-            start, end = high ** (1 / RHO), low ** (1 / RHO)
-            return [(start + fraction * (end - start)) ** RHO for fraction in fractions]
-        case "exponential":
-            return [high ** (1 - fraction) * low**fraction for fraction in fractions]
-        case _:
-            grid = positions(spacing, schedule.num_train_timesteps, count, offset)
-            return [schedule.at(position) for position in grid]
+    if shape == "exponential":
+        return [high ** (1 - fraction) * low**fraction for fraction in fractions]
+    start, end = high ** (1 / RHO), low ** (1 / RHO)
+    return [(start + fraction * (end - start)) ** RHO for fraction in fractions]

@@ -1,6 +1,10 @@
-"""Guidance: turns a conditional and an unconditional `denoise` into one."""
+"""Guidance: turns a conditional and an unconditional `denoise` into one.
+
+Guidances nest: one that changes what another makes holds it as `inner`.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal, final
 
 from jaxtyping import Float
@@ -10,13 +14,28 @@ from torch import Tensor
 from lavie.samplers.base import Denoise
 from lavie.spec import Spec
 
+Place = Literal["mid"] | Annotated[int, Field(ge=0, le=15)]
+"""Where in a UNet: a level, 0 being the finest, or the middle block."""
+Perturb = Callable[[frozenset[Place]], Denoise]
+"""`places -> denoise`: the conditional one of a network whose self-attention there sees nothing but its own token."""
+Scale = Annotated[float, Field(ge=0, le=100)]
+
 
 class Guidance(ABC):
-    """Wraps two `denoise` functions into one; only calls what it needs."""
+    """Wraps two `denoise` functions into one; only calls what it needs. Holds no state: one serves many runs."""
 
     @abstractmethod
-    def __call__(self, conditional: Denoise, unconditional: Denoise) -> Denoise:
-        """Return the guided `denoise`."""
+    def __call__(self, conditional: Denoise, unconditional: Denoise, *, perturbed: Perturb | None = None) -> Denoise:
+        """Return the guided `denoise` of one run, which owns whatever memory that run needs.
+
+        It asks each branch at most once per call, `conditional` last, all of them with the very tensor that it was
+        given itself. A stage may therefore run the network on both texts at once when `unconditional` is asked, and
+        keep the other answer until `conditional` is asked with the same tensor. `perturbed` is what a stage lends to
+        guidances that compare the network with a hampered one; None where it has none to lend.
+
+        Raises:
+            SpecError: if it needs `perturbed`, and the stage or the network has no such thing.
+        """
 
 
 @final
@@ -30,7 +49,7 @@ class ClassifierFree(Guidance):
     def __init__(self, scale: float) -> None:
         self.scale = scale
 
-    def __call__(self, conditional: Denoise, unconditional: Denoise) -> Denoise:
+    def __call__(self, conditional: Denoise, unconditional: Denoise, *, perturbed: Perturb | None = None) -> Denoise:
         """Return `unconditional + scale * (conditional - unconditional)`, or `conditional` for a scale up to 1."""
         if self.scale <= 1:
             return conditional
@@ -46,9 +65,21 @@ class ClassifierFree(Guidance):
 class NoGuidance(Guidance):
     """Takes the conditional answer as it is."""
 
-    def __call__(self, conditional: Denoise, unconditional: Denoise) -> Denoise:
+    def __call__(self, conditional: Denoise, unconditional: Denoise, *, perturbed: Perturb | None = None) -> Denoise:
         """Return `conditional`."""
         return conditional
+
+
+def remember(denoise: Denoise) -> Denoise:
+    """Return a `denoise` that keeps its last answer, so that nested guidances which need the same one share it."""
+    last: list[tuple[Tensor, float, Tensor]] = []
+
+    def remembered(noisy: Float[Tensor, "b c f h w"], sigma: float) -> Float[Tensor, "b c f h w"]:
+        if not last or last[0][0] is not noisy or last[0][1] != sigma:
+            last[:] = [(noisy, sigma, denoise(noisy, sigma))]
+        return last[0][2]
+
+    return remembered
 
 
 class GuidanceSpec(Spec, ABC):
@@ -66,7 +97,7 @@ class ClassifierFreeSpec(GuidanceSpec):
     """Classifier-free guidance (arXiv 2207.12598)."""
 
     type: Literal["cfg"] = "cfg"
-    scale: Annotated[float, Field(ge=0, le=100)] = 7.5
+    scale: Scale = 7.5
     """Guidance weight, in [0, 100]; up to 1 the unconditional branch is not run at all."""
 
     def build(self) -> ClassifierFree:

@@ -1,7 +1,8 @@
 """What the network's output means: noise, velocity, the clean latent or the flow; pure functions for all of them.
 
 With y = α·latent + σ̂·noise as network input: `epsilon` is the noise (arXiv 2006.11239), `v_prediction` is
-α·noise - σ̂·latent (arXiv 2202.00512), `sample` is the latent, and `flow` is noise - latent (arXiv 2209.03003).
+α·noise - σ̂·latent (arXiv 2202.00512), `sample` is the latent, and `flow` is noise - latent (arXiv 2209.03003). Each of
+them, together with y, is two equations in latent and noise: all go with every schedule, wherever α is not zero.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from lavie.errors import Fault, SpecError
 from lavie.samplers.base import Denoise
-from lavie.samplers.schedule import RectifiedFlow, Schedule
+from lavie.samplers.schedule import Schedule
 from lavie.spec import PredictionType
 
 C = TypeVar("C")
@@ -23,21 +24,15 @@ LAST_SIGMA_OF_EPSILON = 1e5
 
 
 def check_prediction(schedule: Schedule, prediction_type: PredictionType) -> None:
-    """Refuse a prediction type whose formula does not hold for the way the schedule mixes signal and noise.
+    """Refuse a prediction type that says nothing of the latent at some noise level of the schedule.
 
     Raises:
         SpecError: with the reason and what fits.
     """
-    is_flow = isinstance(schedule, RectifiedFlow)
-    if is_flow and prediction_type in ("epsilon", "v_prediction"):
-        reason = "is defined for variance-preserving schedules; with schedule flow use flow or sample"
-    elif not is_flow and prediction_type == "flow":
-        reason = "is defined for straight paths; use schedule flow, or epsilon, v_prediction or sample"
-    elif prediction_type == "epsilon" and schedule.sigmas[-1] > LAST_SIGMA_OF_EPSILON:
-        reason = "says nothing of the latent where all is noise; with terminal_sigma use v_prediction or sample"
-    else:
-        return
-    raise SpecError([Fault("prediction_type", f"{prediction_type} {reason}")])
+    last = schedule.sigmas[-1].item()
+    if prediction_type == "epsilon" and last > LAST_SIGMA_OF_EPSILON:
+        reason = f"says nothing of the latent where all is noise (sigma {last:.3g}); use v_prediction, sample or flow"
+        raise SpecError([Fault("prediction_type", f"epsilon {reason}")])
 
 
 def add_noise(
@@ -84,11 +79,11 @@ def denoised_from(
         case "epsilon":
             return (model_input - sigma_hat * prediction) / alpha
         case "v_prediction":
-            return alpha * model_input - sigma_hat * prediction
+            return (alpha * model_input - sigma_hat * prediction) / (alpha * alpha + sigma_hat * sigma_hat)
         case "sample":
             return prediction
         case "flow":
-            return model_input - sigma_hat * prediction
+            return (model_input - sigma_hat * prediction) / (alpha + sigma_hat)
 
 
 def make_denoise(

@@ -8,25 +8,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from lavie.samplers.base import Noise, Sampler
+from lavie.samplers.base import Noise
 from lavie.samplers.prediction import denoised_from
-from lavie.samplers.recording import Answer, Recording, UnsupportedError, read_recording, recorded_answers
+from lavie.samplers.recorded_tables import UnsupportedError
+from lavie.samplers.recording import Answer, Recording, read_recording, recorded_answers
 from lavie.samplers.respaced import is_respaced, read_respaced, respaced_answers
-from lavie.samplers.schedule import VariancePreserving
 
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """What our solver made of a recording."""
+    """What our solver made of a recording, in float64 throughout."""
 
     trajectory: Float[Tensor, "n b c f h w"]
     """The noisy latent at each call of the network, and the result: to be compared with `x` of the file."""
+    denoised: Float[Tensor, "m b c f h w"]
+    """The clean latent that each call amounted to."""
     timesteps: tuple[float, ...]
     """What the network was told at each call: to be compared with `timesteps` of the file."""
+    sigmas: Float64[Tensor, " n"]
+    """The noise level at each call, and that of the result."""
 
 
 def replay(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Replay:
@@ -36,28 +39,15 @@ def replay(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Replay
         UnsupportedError: naming the scheduler or option that lavie has no counterpart for.
     """
     if is_respaced(metadata):
-        recording, answer = read_respaced(metadata), respaced_answers(tensors, metadata)
-    else:
-        recording, answer = read_recording(metadata), recorded_answers(tensors)
-    schedule = recording.schedule.build()
-    sampler = recording.sampler.build(_with_rounded_table(schedule) if recording.in_float32 else schedule)
-    return _drive(sampler, recording, tensors, answer)
+        return _drive(read_respaced(metadata), tensors, respaced_answers(tensors, metadata))
+    return _drive(read_recording(metadata), tensors, recorded_answers(tensors))
 
 
-def _with_rounded_table(schedule: VariancePreserving) -> VariancePreserving:
-    """Return the schedule with the table that diffusers computes in float32.
-
-    Rounding moves the first sigma by 1e-4 of itself, which solvers in log sigma show; what is tested is the solver.
-    """
-    betas = 1 - schedule.alphas_cumprod / F.pad(schedule.alphas_cumprod[:-1], (1, 0), value=1.0)
-    rounded = torch.cumprod(1 - betas.float(), dim=0).double()
-    return VariancePreserving(torch.where(rounded > 0, rounded, schedule.alphas_cumprod).tolist())
-
-
-def _drive(sampler: Sampler, recording: Recording, tensors: Mapping[str, Tensor], answer: Answer) -> Replay:
-    schedule = sampler.schedule
+def _drive(recording: Recording, tensors: Mapping[str, Tensor], answer: Answer) -> Replay:
+    sampler, schedule = recording.sampler, recording.sampler.schedule
     seen: list[Tensor] = []
-    timesteps: list[float] = []
+    found: list[Tensor] = []
+    calls: list[tuple[float, float]] = []
 
     def view(noisy: Tensor, sigma: float) -> Tensor:
         return noisy if recording.in_sigma_coordinates else noisy * schedule.scales(sigma)[0]
@@ -65,16 +55,24 @@ def _drive(sampler: Sampler, recording: Recording, tensors: Mapping[str, Tensor]
     def denoise(noisy: Tensor, sigma: float) -> Tensor:
         model_input, timestep = noisy * schedule.scales(sigma)[0], schedule.timestep(sigma)
         prediction = answer(len(seen), model_input, timestep)
+        denoised = denoised_from(prediction, model_input, sigma, schedule, recording.prediction_type)
         seen.append(view(noisy, sigma))
-        timesteps.append(timestep)
-        return denoised_from(prediction, model_input, sigma, schedule, recording.prediction_type)
+        found.append(denoised if recording.limit is None else recording.limit(denoised))
+        calls.append((timestep, sigma))
+        return found[-1]
 
     initial = tensors["initial_noise"] if "initial_noise" in tensors else tensors["x"][0]
-    for step in sampler.steps(denoise, initial, _recorded_noise(tensors)):
+    for step in sampler.steps(denoise, initial.double(), _recorded_noise(tensors)):
         last = step
     if len(seen) < len(tensors["x"]) - 1:
         raise UnsupportedError(f"the recording has {len(tensors['x']) - 1} network calls; our solver makes {len(seen)}")
-    return Replay(torch.stack([*seen, view(last.noisy, last.sigma_next)]), tuple(timesteps))
+    timesteps, sigmas = zip(*calls, strict=True)
+    return Replay(
+        torch.stack([*seen, view(last.noisy, last.sigma_next)]),
+        torch.stack(found),
+        timesteps,
+        torch.tensor([*sigmas, last.sigma_next], dtype=torch.float64),
+    )
 
 
 def _recorded_noise(tensors: Mapping[str, Tensor]) -> Noise:

@@ -3,17 +3,31 @@
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 
+from jaxtyping import Float64
 from torch import Tensor
 
-from lavie.samplers.base import SamplerSpec
-from lavie.samplers.ddim import DDIMSpec
-from lavie.samplers.ddpm import DDPMSpec, Variance
-from lavie.samplers.recording import Answer, Recording, UnsupportedError
-from lavie.samplers.schedule import LinearScheduleSpec
+from lavie.samplers.base import Sampler, clamp
+from lavie.samplers.curves import CosineScheduleSpec
+from lavie.samplers.ddim import DDIM, DDIMSpec
+from lavie.samplers.ddpm import DDPM, DDPMSpec, Variance
+from lavie.samplers.recorded_tables import UnsupportedError
+from lavie.samplers.recording import Answer, Recording
+from lavie.samplers.schedule import LinearScheduleSpec, VariancePreserving
+from lavie.samplers.spacing import section_entries
+from lavie.spec import PredictionType
 
-_SCHEDULE = re.compile(r"linear (\S+)\.\.(\S+), (\d+) steps")
-_NETWORK = re.compile(r"eps = (\S+)\*inp\[:, :4\] \+ (\S+)\*inp\[:, -4:\] \+ (\S+)\*sin\(t/1000\)")
+_LINEAR = re.compile(r"linear (\S+)\.\.(\S+), (\d+) steps")
+_COSINE = re.compile(r"(?:cosine|squaredcos_cap_v2), (\d+) steps")
+_TERM = re.compile(r"([0-9.]+)\*(inp\[:, :4\]|inp\[:, -4:\]|sin\(t/1000\))")
+_MEANS: dict[str, PredictionType] = {
+    "epsilon": "epsilon",
+    "start_x": "sample",
+    "v": "v_prediction",
+    "velocity": "v_prediction",
+}
+_VARIANCES: dict[str, Variance] = {"fixed_small": "fixed_small", "fixed_large": "fixed_large"}
 
 
 def is_respaced(metadata: Mapping[str, str]) -> bool:
@@ -27,35 +41,80 @@ def read_respaced(metadata: Mapping[str, str]) -> Recording:
     Raises:
         UnsupportedError: naming the option that lavie has no counterpart for.
     """
-    schedule = _SCHEDULE.fullmatch(metadata["noise_schedule"])
-    if schedule is None:
-        raise UnsupportedError(f"noise_schedule={metadata['noise_schedule']} has no counterpart")
-    for option, known in (("mean_type", "epsilon"), ("clip_denoised", "false")):
-        if metadata[option].lower() != known:
-            raise UnsupportedError(f"{option}={metadata[option]} has no counterpart")
-    if not metadata["respacing"].isdigit():
-        raise UnsupportedError(f"respacing={metadata['respacing']} has no counterpart; one number of steps has")
-    beta_start, beta_end, num_train_timesteps = schedule.groups()
+    schedule = _schedule(metadata["noise_schedule"])
+    if metadata["mean_type"].lower() not in _MEANS:
+        raise UnsupportedError(f"mean_type={metadata['mean_type']} has no counterpart")
+    is_clipped = metadata["clip_denoised"].lower() == "true"
     return Recording(
-        LinearScheduleSpec(
-            beta_start=float(beta_start), beta_end=float(beta_end), num_train_timesteps=int(num_train_timesteps)
-        ),
-        _sampler(metadata),
-        "epsilon",
-        in_sigma_coordinates=False,
-        in_float32=False,
+        _sampler(metadata, schedule),
+        _MEANS[metadata["mean_type"].lower()],
+        limit=partial(clamp, bound=1.0) if is_clipped else None,
     )
 
 
-def _sampler(metadata: Mapping[str, str]) -> SamplerSpec:
-    count = int(metadata["respacing"])
-    if "ddim_sample_loop" in metadata["sampler"]:
-        eta = float(metadata.get("eta", "0"))
-        return DDIMSpec(num_inference_steps=count, spacing="respaced", set_alpha_to_one=True, eta=eta)
-    variances: dict[str, Variance] = {"fixed_small": "fixed_small", "fixed_large": "fixed_large"}
-    if "p_sample_loop" not in metadata["sampler"] or metadata["var_type"] not in variances:
+def _schedule(text: str) -> VariancePreserving:
+    if found := _LINEAR.fullmatch(text):
+        start, end, count = found.groups()
+        spec = LinearScheduleSpec(beta_start=float(start), beta_end=float(end), num_train_timesteps=int(count))
+        return spec.build()
+    if found := _COSINE.fullmatch(text):
+        return CosineScheduleSpec(num_train_timesteps=int(found.group(1))).build()
+    raise UnsupportedError(f"noise_schedule={text} has no counterpart")
+
+
+def _sampler(metadata: Mapping[str, str], schedule: VariancePreserving) -> Sampler:
+    """Build the sampler; its noise levels, one after the other, are those of the timesteps that are retained."""
+    text, eta = metadata["respacing"], float(metadata.get("eta", "0"))
+    is_implicit, variance = "ddim_sample_loop" in metadata["sampler"], _VARIANCES.get(metadata["var_type"])
+    if not is_implicit and ("p_sample_loop" not in metadata["sampler"] or variance is None):
         raise UnsupportedError(f"{metadata['sampler']} with var_type={metadata['var_type']} has no counterpart")
-    return DDPMSpec(num_inference_steps=count, spacing="respaced", variance=variances[metadata["var_type"]])
+    if text.isdigit() and int(text) > 1:
+        count = int(text)
+        if is_implicit or variance is None:
+            spec = DDIMSpec(num_inference_steps=count, spacing="respaced", set_alpha_to_one=True, eta=eta)
+            return spec.build(schedule)
+        return DDPMSpec(num_inference_steps=count, spacing="respaced", variance=variance).build(schedule)
+    retained = retained_timesteps(text, schedule.num_train_timesteps)
+    sigmas = [*(schedule.at(float(timestep)) for timestep in reversed(retained)), 0.0]
+    if is_implicit or variance is None:
+        return DDIM(schedule, sigmas, sigmas[1:], eta=eta, clip=None)
+    return DDPM(schedule, sigmas, variance=variance, clip=None)
+
+
+def retained_timesteps(text: str, num_train_timesteps: int) -> list[int]:
+    """Return the timesteps that a text keeps: `50` of all, `10,20,30` of sections, `ddim25` in a whole stride.
+
+    Raises:
+        UnsupportedError: if it is none of them, or does not fit.
+    """
+    if found := re.fullmatch(r"ddim(\d+)", text):
+        count = int(found.group(1))
+        for stride in range(1, num_train_timesteps):
+            if len(range(0, num_train_timesteps, stride)) == count:
+                return list(range(0, num_train_timesteps, stride))
+        raise UnsupportedError(f"respacing={text} has no counterpart: no whole stride makes {count} timesteps")
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise UnsupportedError(f"respacing={text} has no counterpart")
+    try:
+        return section_entries(num_train_timesteps, [int(count) for count in text.split(",")])
+    except ValueError as error:
+        raise UnsupportedError(f"respacing={text} has no counterpart: {error}") from None
+
+
+def respaced_tables(sigmas: Float64[Tensor, " n"]) -> dict[str, Tensor]:
+    """Return the tables that respaced diffusion keeps, from the noise levels of a trajectory (arXiv 2102.09672, §4).
+
+    A step's beta is what turns the signal left after the step before into what is left after it.
+    """
+    alphas = 1 / (1 + sigmas.flip(0).square())
+    before, after = alphas[:-1], alphas[1:]
+    betas = 1 - after / before
+    return {
+        "betas": betas,
+        "alphas_cumprod": after,
+        "alphas_cumprod_prev": before,
+        "posterior_variance": betas * (1 - before) / (1 - after),
+    }
 
 
 def respaced_answers(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Answer:
@@ -64,13 +123,17 @@ def respaced_answers(tensors: Mapping[str, Tensor], metadata: Mapping[str, str])
     Raises:
         UnsupportedError: if the formula is another one.
     """
-    network = _NETWORK.search(metadata["model"])
-    if network is None:
+    formula = metadata["model"].partition("=")[2].partition(", inp")[0].partition(";")[0]
+    weights = {term: float(weight) for weight, term in _TERM.findall(formula)}
+    if not weights or _TERM.sub("", formula).replace("+", "").strip():
         raise UnsupportedError(f"model={metadata['model']!r} is not known")
-    noisy_weight, cond_weight, time_weight = map(float, network.groups())
-    cond = tensors["cond"][:, -4:]
+    cond = tensors["cond"][:, -4:].double()
 
     def answer(index: int, model_input: Tensor, timestep: float) -> Tensor:
-        return noisy_weight * model_input[:, :4] + cond_weight * cond + time_weight * math.sin(timestep / 1000)
+        return (
+            weights.get("inp[:, :4]", 0.0) * model_input[:, :4]
+            + weights.get("inp[:, -4:]", 0.0) * cond
+            + weights.get("sin(t/1000)", 0.0) * math.sin(timestep / 1000)
+        )
 
     return answer

@@ -185,6 +185,9 @@ class BetasSpec(ScheduleSpec, ABC):
                 f"{math.exp(min(depth, 700.0)):.0e} times deep in noise, at most {MAX_SIGMA:.0e}: "
                 "lower beta_end or num_train_timesteps"
             )
+        table = _cumulative(self._betas())
+        if flat := [index for index, (one, next_one) in enumerate(pairwise([1.0, *table])) if next_one >= one]:
+            raise ValueError(f"timestep {flat[0]} adds no noise that float64 can tell; take fewer num_train_timesteps")
         *_, before, last = self._alphas_cumprod()
         if last >= before:
             raise ValueError(f"terminal_sigma must be above {(1 / before - 1) ** 0.5:.0f}, that of the timestep before")
@@ -223,20 +226,6 @@ class ScaledLinearScheduleSpec(_BetaRangeSpec):
     def _betas(self) -> list[float]:
         start, end = math.sqrt(self.beta_start), math.sqrt(self.beta_end)
         return _linspace(start, end, self.num_train_timesteps, lambda root: root * root)
-
-
-@final
-class CosineScheduleSpec(BetasSpec):
-    """Signal that falls as a squared cosine (arXiv 2102.09672, eq. 17), each beta at most 0.999."""
-
-    type: Literal["cosine"] = "cosine"
-
-    def _betas(self) -> list[float]:
-        def signal(t: float) -> float:
-            return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
-
-        count = self.num_train_timesteps
-        return [min(1 - signal((index + 1) / count) / signal(index / count), 0.999) for index in range(count)]
 
 
 @final

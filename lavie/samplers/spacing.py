@@ -1,5 +1,6 @@
 """How a solver's steps are spread over the table of a schedule."""
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal
 
@@ -50,6 +51,26 @@ def entries(spacing: TableSpacing, num_train_timesteps: int, num_inference_steps
     """
     check_count(num_train_timesteps, num_inference_steps)
     return [float(round(position)) for position in positions(spacing, num_train_timesteps, num_inference_steps, offset)]
+
+
+def section_entries(num_train_timesteps: int, counts: Sequence[int]) -> list[int]:
+    """Return the entries, increasing, that are kept of a table cut into as many sections as there are counts.
+
+    Each section is spaced on its own like `respaced`, both its ends included (arXiv 2102.09672, §4).
+
+    Raises:
+        ValueError: if a section has fewer entries than are to be kept of it.
+    """
+    size, larger = divmod(num_train_timesteps, len(counts))
+    kept, start = [], 0
+    for index, count in enumerate(counts):
+        entries_here = size + (index < larger)
+        if not 0 < count <= entries_here:
+            raise ValueError(f"{count} steps cannot be chosen among the {entries_here} of section {index + 1}")
+        strides = [0.0] + [(entries_here - 1) / (count - 1)] * (count - 1) if count > 1 else [0.0]
+        kept += [start + round(position) for position in accumulate(strides)]
+        start += entries_here
+    return kept
 
 
 def check_count(num_train_timesteps: int, num_inference_steps: int) -> None:

@@ -37,7 +37,7 @@ def check_guidance(spec: GuidanceSpec, site: Site, inputs: Mapping[str, Tensor])
     """Turn two `denoise` into one; agree with them where they agree."""
     guidance = spec.build()
     noisy = torch.randn(_SHAPE, generator=torch.Generator().manual_seed(0))
-    guided = guidance(_gaussian, _gaussian)(noisy, 2.0)
+    guided = guidance(_gaussian, _gaussian, perturbed=lambda places: _gaussian)(noisy, 2.0)
     expect(guided.shape == noisy.shape, spec, f"returns shape {tuple(guided.shape)} for {_SHAPE}")
     same = bool(torch.isclose(guided, _gaussian(noisy, 2.0), atol=1e-5).all())
     expect(same, spec, "changes the answer though both branches agree")

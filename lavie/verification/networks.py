@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lavie.blocks.base import Conditioning
 from lavie.blocks.unet import UNet3D, use_channels_last
-from lavie.samplers.recording import UnsupportedError
+from lavie.samplers.recorded_tables import UnsupportedError
 from lavie.verification.comparison import Bound, Check, Comparison, Place
 from lavie.verification.golden import Golden, as_timesteps
 from lavie.weights import clip, kl, unet

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from lavie.blocks.bias import relative_buckets
 from lavie.blocks.conditioning import sinusoidal_features
-from lavie.blocks.position import rotary_frequencies, rotate
+from lavie.blocks.position import rotary_frequencies, rotary_turns, rotate
 from lavie.samplers.prediction import add_noise, target
-from lavie.samplers.recording import UnsupportedError
-from lavie.samplers.replay import replay
+from lavie.samplers.recorded_tables import UnsupportedError
+from lavie.samplers.replay import Replay, replay
+from lavie.samplers.respaced import respaced_tables, retained_timesteps
 from lavie.samplers.schedule import BetasSpec, LinearScheduleSpec, ScaledLinearScheduleSpec, VariancePreserving
-from lavie.samplers.spacing import entries
 from lavie.verification.comparison import EXACT, Bound, Check, Comparison, MismatchError
 from lavie.verification.golden import Golden
 
@@ -34,6 +34,15 @@ def compare_sampler(golden: Golden) -> Comparison:
         MismatchError: if the network is told other timesteps than was recorded.
     """
     ours = replay(golden.tensors, golden.metadata)
+    _compare_timesteps(ours, golden)
+    checks = [Check("x", ours.trajectory, golden["x"], TRAJECTORY)]
+    if "pred_xstart" in golden.tensors:
+        checks.append(Check("pred_xstart", ours.denoised, golden["pred_xstart"], TRAJECTORY))
+    tables = respaced_tables(ours.sigmas)
+    return Comparison(checks + [Check(key, tables[key], golden[key], TABLE) for key in tables if key in golden.tensors])
+
+
+def _compare_timesteps(ours: Replay, golden: Golden) -> None:
     recorded = golden.tensors.get("timesteps")
     if recorded is None:
         recorded = golden["timestep_map"].flip(0)
@@ -43,7 +52,6 @@ def compare_sampler(golden: Golden) -> Comparison:
         # Solvers that step between entries of the table round what they tell the network, each in its own way.
         if abs(found - expected) > 1:
             raise MismatchError(f"the network is told timestep {found:g} at step {index}, recorded was {expected:g}")
-    return Comparison([Check("x", ours.trajectory, golden["x"], TRAJECTORY)])
 
 
 def compare_tables(golden: Golden) -> Comparison:
@@ -142,22 +150,16 @@ def _rotary(golden: Golden, part: str) -> Tensor:
     if part == "freqs":
         return frequencies
     x = golden["rotary.in"]
-    return rotate(x, torch.outer(torch.arange(x.shape[-2], dtype=torch.float32), frequencies))
+    return rotate(x, rotary_turns(x.shape[-2], dim=2 * len(frequencies)))
 
 
 def _alphas_cumprod(golden: Golden, name: str) -> Tensor:
     return _schedule(name).alphas_cumprod
 
 
-def _timesteps(golden: Golden, name: str) -> Tensor | None:
-    """Return the timesteps that respaced diffusion retains; those of several sections have no counterpart."""
-    if name.isdigit():
-        grid = entries("respaced", 1000, int(name))
-    elif name.startswith("ddim") and 1000 % int(name[4:]) == 0:
-        grid = entries("leading", 1000, int(name[4:]))
-    else:
-        return None
-    return torch.tensor(grid[::-1]).long()
+def _timesteps(golden: Golden, name: str) -> Tensor:
+    """Return the timesteps that respaced diffusion retains."""
+    return torch.tensor(retained_timesteps(name.replace("_", ","), 1000))
 
 
 def _low_res_noise(golden: Golden, part: str) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from lavie.errors import LavieError, WeightsError
-from lavie.samplers.recording import UnsupportedError
+from lavie.samplers.recorded_tables import UnsupportedError
 from lavie.verification.comparison import Comparison, MismatchError, Place, measure, worst
 from lavie.verification.golden import Golden, read_golden
 from lavie.verification.networks import compare_autoencoder, compare_text_encoder, compare_unet

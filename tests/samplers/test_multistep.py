@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lavie.samplers import DPMPP2MSpec, HeunSpec, LCMSpec, LinearScheduleSpec, SamplerSpec, UniPCSpec
 from lavie.samplers.dpmpp import extrapolate
-from lavie.samplers.unipc import correct
+from lavie.samplers.unipc import advance
 
 SCHEDULE = LinearScheduleSpec().build()
 START = torch.randn(1, 4, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -55,14 +55,14 @@ def test_correction_is_exact_for_a_parabola_in_log_sigma() -> None:
     weights = (1 - knots + 0.5 * knots**2) * knots.exp()
     exact = sigma / sigma_from * START + sigma * torch.trapezoid(weights, knots) * START
     past = [(before, denoised(before)), (sigma_from, denoised(sigma_from))]
-    torch.testing.assert_close(correct(START, sigma, denoised(sigma), past), exact, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(advance(START, sigma, past, denoised(sigma)), exact, rtol=1e-8, atol=1e-8)
 
 
 def test_first_correction_is_the_trapezoid_rule() -> None:
     decay = 1 - 2.0 / 3.0
     mean = (line(3.0) + line(2.0)) / 2
     expected = 2.0 / 3.0 * START + decay * mean
-    torch.testing.assert_close(correct(START, 2.0, line(2.0), [(3.0, line(3.0))]), expected)
+    torch.testing.assert_close(advance(START, 2.0, [(3.0, line(3.0))], line(2.0)), expected)
 
 
 def test_unipc_is_more_exact_than_its_predictor() -> None:

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lavie.samplers.curves import CosineScheduleSpec, SigmoidScheduleSpec
 from lavie.samplers.schedule import (
-    CosineScheduleSpec,
     FlowScheduleSpec,
     LinearScheduleSpec,
     RectifiedFlow,
@@ -22,6 +22,8 @@ SPECS: list[ScheduleSpec] = [
     ScaledLinearScheduleSpec(beta_start=0.00085, beta_end=0.012),
     LinearScheduleSpec(num_train_timesteps=10),
     CosineScheduleSpec(),
+    SigmoidScheduleSpec(),
+    SigmoidScheduleSpec(start=0.0, end=3.0, temperature=0.3),
     LinearScheduleSpec(terminal_sigma=1e8),
     FlowScheduleSpec(),
     FlowScheduleSpec(shift=3.0),
