@@ -1,6 +1,6 @@
 """Stages: text encoder, autoencoder, denoiser and sampler together, from a request to a video."""
 
-from lavie.stages.base import Given, OnStep, PromptSpec, Request, Stage, StageSpec, VideoShape
+from lavie.stages.base import Given, Keep, OnStep, PromptSpec, Request, Stage, StageSpec, VideoShape
 from lavie.stages.cascade import Cascade, CascadeSpec
 from lavie.stages.coverage import Coverage, CoverageSpec, Part
 from lavie.stages.latent_diffusion import LatentDiffusion, LatentDiffusionSpec
@@ -15,6 +15,7 @@ __all__ = [
     "Coverage",
     "CoverageSpec",
     "Given",
+    "Keep",
     "LatentDiffusion",
     "LatentDiffusionSpec",
     "LatentVideo",

@@ -1,22 +1,27 @@
 """What every stage is: a function from requests to videos, built from a spec."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, ClassVar
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from lavie.samplers.base import Step
 from lavie.spec import Size, Spec
 from lavie.stages.lazy_video import LazyVideo
 
+MAX_FRAMES = 4096
+"""Most frames of a video."""
+
 
 class VideoShape(Spec):
     """Size and rate of a video."""
 
-    num_frames: Annotated[int, Field(ge=1, le=4096)] = 16
+    num_frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] = 16
     """Frames."""
     height: Size = 320
     """Pixels; a multiple of the autoencoder's factor."""
@@ -50,6 +55,20 @@ class Given:
     places: tuple[int, ...] | None = None
     """Which frame of the result each of its frames stands for; None leaves it to the stage."""
 
+    @property
+    def shape(self) -> VideoShape:
+        """Return the video's size and rate."""
+        video = self.video
+        return VideoShape(num_frames=video.num_frames, height=video.height, width=video.width, fps=video.fps)
+
+    @cached_property
+    def sha256(self) -> str:
+        """The sha256 of the pixels as bytes, their places and their rate."""
+        digest = hashlib.sha256(f"{self.shape.model_dump_json()} {self.places}".encode())
+        for picture in self.video.pictures():
+            digest.update(picture.tobytes())
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class Request:
@@ -66,14 +85,18 @@ class Request:
 
 OnStep = Callable[[str, Step], None]
 """Called with the stage's name after every solver step, for progress; what it raises ends the run."""
+Keep = Callable[[str, Callable[[], Tensor]], Tensor]
+"""Called with a stage's name and a function that makes its latents: returns those, or those of a run that died."""
 
 
 class Stage(nn.Module, ABC):
     """Networks and a sampler that turn requests into videos."""
 
     @abstractmethod
-    def generate(self, requests: Sequence[Request], on_step: OnStep | None = None) -> LazyVideo:
-        """Make one video per request.
+    def generate(
+        self, requests: Sequence[Request], on_step: OnStep | None = None, keep: Keep | None = None
+    ) -> LazyVideo:
+        """Make one video per request; latents go through `keep`, which may know them from before.
 
         Raises:
             SpecError: if a request gives frames that the stage has no use for, or lacks those that it needs.
@@ -104,6 +127,10 @@ class StageSpec(Spec, ABC):
     @abstractmethod
     def shape(self, given: VideoShape | None = None) -> VideoShape:
         """Return size and rate of the videos that come out, with and without a video going in."""
+
+    @abstractmethod
+    def wanted(self) -> VideoShape | None:
+        """Return the shape that a given video should have, its frames being the most; None if the stage takes none."""
 
     @abstractmethod
     def build(self) -> Stage:

@@ -7,9 +7,9 @@ from typing import Literal, final
 
 from torch import nn
 
-from lavie.stages.base import Given, OnStep, Request, Stage, StageSpec, VideoShape
+from lavie.stages.base import Given, Keep, OnStep, Request, Stage, StageSpec, VideoShape
 from lavie.stages.lazy_video import LazyVideo, PixelVideo
-from lavie.video import read_video, to_frames, to_video, write_video
+from lavie.video import read_video, to_video, write_video
 
 Handover = Literal["latent", "mp4"]
 
@@ -23,11 +23,16 @@ class Cascade(Stage):
         self.spec = spec
         self.stages = nn.ModuleDict(stages)
 
-    def generate(self, requests: Sequence[Request], on_step: OnStep | None = None) -> LazyVideo:
-        """Make one video per request: the first stage from the request, each further one from the video so far."""
-        first, *further = self.parts().values()
-        video = first.generate(requests, on_step)
-        for stage in further:
+    def generate(
+        self, requests: Sequence[Request], on_step: OnStep | None = None, keep: Keep | None = None
+    ) -> LazyVideo:
+        """Make one video per request: the first stage from the request, each further one from the video so far.
+
+        What `keep` knows of a stage by its name in `parts()` is not made again.
+        """
+        (name, first), *further = self.parts().items()
+        video = first.generate(requests, on_step, _under(name, keep))
+        for name, stage in further:
             given = [Given(handed_over(each, self.spec.handover)) for each in video.split()]
             video = stage.generate(
                 [
@@ -35,6 +40,7 @@ class Cascade(Stage):
                     for request, each in zip(requests, given, strict=True)
                 ],
                 on_step,
+                _under(name, keep),
             )
         return video
 
@@ -57,8 +63,13 @@ def handed_over(video: LazyVideo, handover: Handover) -> LazyVideo:
         return video
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
-        write_video(path, to_frames(video.video()[0]), video.fps)
-        return PixelVideo(to_video(read_video(path)[0])[None], video.fps)
+        write_video(path, video.pictures(), video.fps)
+        return PixelVideo(to_video(read_video(path).frames)[None], video.fps)
+
+
+def _under(name: str, keep: Keep | None) -> Keep | None:
+    """Return a `keep` for a stage of the cascade: two stages may call themselves the same."""
+    return None if keep is None else lambda _, make: keep(name, make)
 
 
 @final
@@ -87,6 +98,10 @@ class CascadeSpec(StageSpec):
             given = stage.shape(given)
         assert given is not None
         return given
+
+    def wanted(self) -> VideoShape | None:
+        """Return the shape that a video given to the first stage should have; None if it takes none."""
+        return self.base.wanted()
 
     def build(self) -> Cascade:
         """Build all stages with fresh weights.

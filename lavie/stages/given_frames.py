@@ -11,7 +11,7 @@ from torch import Tensor
 from lavie.blocks.autoencoder import Autoencoder
 from lavie.errors import Fault, SpecError
 from lavie.samplers.noise import NoiseSource
-from lavie.stages.base import Given, VideoShape
+from lavie.stages.base import MAX_FRAMES, Given, VideoShape
 from lavie.stages.lazy_video import PixelVideo
 from lavie.stages.source import Source, SourceSpec
 
@@ -136,6 +136,14 @@ class GivenFramesSpec(SourceSpec):
             return own
         frames = self.every * (given.num_frames - 1) + 1
         return own.model_copy(update={"num_frames": frames, "height": given.height, "width": given.width})
+
+    def wanted(self, own: VideoShape) -> VideoShape:
+        """Return the own size; frames are put between any number of given ones, and made behind half a video of them.
+
+        A longer video would leave little to be made: it is the last frames that are to be continued.
+        """
+        most = max(own.num_frames // 2, 1) if self.every == 1 else (MAX_FRAMES - 1) // self.every + 1
+        return own.model_copy(update={"num_frames": most})
 
     def build(self) -> GivenFrames:
         """Build it."""

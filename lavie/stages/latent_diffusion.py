@@ -19,7 +19,7 @@ from lavie.samplers.guidance import Guidance, GuidanceSpec
 from lavie.samplers.prediction import check_prediction
 from lavie.samplers.schedule import Schedule, ScheduleSpec
 from lavie.spec import PredictionType, Spec
-from lavie.stages.base import OnStep, PromptSpec, Request, Stage, StageSpec, VideoShape
+from lavie.stages.base import Keep, OnStep, PromptSpec, Request, Stage, StageSpec, VideoShape
 from lavie.stages.coverage import AtOnceSpec, Coverage, CoverageSpec
 from lavie.stages.lazy_video import LatentVideo
 from lavie.stages.run import Run
@@ -56,14 +56,17 @@ class LatentDiffusion(Stage):
         return self.source.stage if self.source is not None else "base"
 
     @torch.inference_mode()
-    def generate(self, requests: Sequence[Request], on_step: OnStep | None = None) -> LatentVideo:
-        """Make one video per request.
+    def generate(
+        self, requests: Sequence[Request], on_step: OnStep | None = None, keep: Keep | None = None
+    ) -> LatentVideo:
+        """Make one video per request; latents go through `keep`, which may know them from before.
 
         Raises:
             SpecError: if a request gives frames that the stage has no use for, or lacks those that it needs.
         """
         run = Run(self, requests, self._shape(requests), on_step)
-        return LatentVideo(self.coverage.latent(run), self.autoencoder, run.shape.fps)
+        latent = self.coverage.latent(run) if keep is None else keep(self.name, lambda: self.coverage.latent(run))
+        return LatentVideo(latent, self.autoencoder, run.shape.fps)
 
     def parts(self) -> dict[str, Stage]:
         """Return itself, as the only part."""
@@ -88,11 +91,7 @@ class LatentDiffusion(Stage):
                 raise SpecError([Fault("given", f"the stage {self.name} makes videos from videos; give it one")])
             if request.given is not None and self.source is None:
                 raise SpecError([Fault("given", "the model starts from text alone; it has no place for given frames")])
-            video = request.given.video if request.given is not None else None
-            given = video and VideoShape(
-                num_frames=video.num_frames, height=video.height, width=video.width, fps=video.fps
-            )
-            shapes.append(self.spec.shape(given or None))
+            shapes.append(self.spec.shape(request.given.shape if request.given is not None else None))
         if len(set(shapes)) > 1:
             raise SpecError([Fault("given", "the requests of one batch give videos of different sizes")])
         return shapes[0]
@@ -142,6 +141,10 @@ class LatentDiffusionSpec(StageSpec):
     def shape(self, given: VideoShape | None = None) -> VideoShape:
         """Return size and rate of the videos that come out, with and without a video going in."""
         return self.video if given is None or self.source is None else self.source.shape(given, self.video)
+
+    def wanted(self) -> VideoShape | None:
+        """Return the shape that a given video should have, its frames being the most; None if the stage takes none."""
+        return None if self.source is None else self.source.wanted(self.video)
 
     def build(self) -> LatentDiffusion:
         """Build the stage with fresh weights.

@@ -9,6 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lavie.blocks.autoencoder import Autoencoder
+from lavie.video import Picture, to_frames
+
+CHUNK_PIXELS = 2**22
+"""Pixels, over all frames, that are decoded at a time: one frame of 1280×2048 or 25 of 320×512."""
+
+
+def at_once(height: int, width: int) -> int:
+    """Return how many frames of a size are decoded at a time."""
+    return max(CHUNK_PIXELS // (height * width), 1)
 
 
 class LazyVideo(ABC):
@@ -36,6 +45,16 @@ class LazyVideo(ABC):
         """Yield all frames in order, `size` at a time."""
         for start in range(0, self.num_frames, size):
             yield self.frames(start, min(start + size, self.num_frames))
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yield the frames of a single video as bytes; only a few of them are pixels at a time.
+
+        Raises:
+            VideoError: if pixels are not numbers.
+        """
+        assert self.batch_size == 1, "split the batch first"
+        for frames in self.chunks(at_once(self.height, self.width)):
+            yield from to_frames(frames[0])
 
     def video(self) -> Float[Tensor, "b 3 f h w"]:
         """Return all frames at once."""

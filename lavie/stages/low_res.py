@@ -15,7 +15,7 @@ from lavie.errors import Fault, SpecError
 from lavie.samplers.noise import NoiseSource, batch_noise
 from lavie.samplers.prediction import add_noise
 from lavie.samplers.schedule import ScheduleSpec
-from lavie.stages.base import Given, VideoShape
+from lavie.stages.base import MAX_FRAMES, Given, VideoShape
 from lavie.stages.lazy_video import PixelVideo
 from lavie.stages.source import Source, SourceSpec
 
@@ -90,6 +90,11 @@ class LowResSpec(SourceSpec):
     def shape(self, given: VideoShape, own: VideoShape) -> VideoShape:
         """Return the given shape, larger by the factor."""
         return given.model_copy(update={"height": given.height * self.factor, "width": given.width * self.factor})
+
+    def wanted(self, own: VideoShape) -> VideoShape:
+        """Return the own size, smaller by the factor, for any number of frames."""
+        size = {"height": own.height // self.factor, "width": own.width // self.factor}
+        return own.model_copy(update={"num_frames": MAX_FRAMES, **size})
 
     def build(self) -> LowRes:
         """Build it."""

@@ -53,5 +53,9 @@ class SourceSpec(Spec, ABC):
         """Return the shape of what is made from a video of shape `given` by a stage whose own shape is `own`."""
 
     @abstractmethod
+    def wanted(self, own: VideoShape) -> VideoShape:
+        """Return the shape that a video should have for a stage whose own shape is `own`, its frames being the most."""
+
+    @abstractmethod
     def build(self) -> Source:
         """Build it; it has no parameters."""

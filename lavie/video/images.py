@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lavie.errors import VideoError
 from lavie.video.files import naming
@@ -30,7 +30,7 @@ def read_image(path: Path) -> Picture:
         try:
             with Image.open(path, formats=_FORMATS) as image:
                 return _decoded(path, image)
-        except Image.UnidentifiedImageError:
+        except UnidentifiedImageError:
             raise VideoError(f"{path}: no picture that can be read; use PNG, JPEG or WebP") from None
         except (Image.DecompressionBombError, SyntaxError, EOFError, KeyError, IndexError, TypeError) as error:
             raise VideoError(f"{path}: cannot be read: {error}") from error

@@ -46,6 +46,7 @@ def encode(
             container.metadata["comment"] = comment
         ahead = min(max(AHEAD_PIXELS // (size[0] * size[1]), 4), 25)
         stream = container.add_stream(codec.name, rate=rate, options={**codec.options, codec.ahead: str(ahead)})
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
