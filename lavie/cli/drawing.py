@@ -11,13 +11,14 @@ from rich.tree import Tree
 from torch import Tensor, nn
 
 from lavie.blocks.base import Conditioning, Site
+from lavie.blocks.conditioning import ConcatConditioner
 from lavie.building import Built, watched
 from lavie.cli.app import printable
 from lavie.cli.meta import build_on_meta, networks, num_parameters
 from lavie.plugins import kind_class
 from lavie.registry import Registry
 from lavie.spec import PerLevel, Spec, dump, join_path, spec_hash, type_of
-from lavie.stages.latent_diffusion import LatentDiffusion
+from lavie.stages import LatentDiffusion, Request, Run, Stage
 
 
 def draw(name: str, spec: Spec, registry: Registry, depth: int) -> Iterator[Tree]:
@@ -95,7 +96,7 @@ def _add_modules(tree: Tree, module: nn.Module, path: str, depth: int, shapes: d
 
 
 def _shapes(network: nn.Module) -> dict[str, str]:
-    """Run a text-to-video stage once on meta tensors and note the shape that each of its modules returns."""
+    """Run each part of a stage once on meta tensors and note the shape that each of its modules returns."""
     shapes: dict[str, str] = {}
 
     def note(path: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -105,22 +106,27 @@ def _shapes(network: nn.Module) -> dict[str, str]:
 
         return hook
 
-    if isinstance(network, LatentDiffusion):
-        for path, module in network.named_modules():
-            module.register_forward_hook(note(path))
+    for path, module in network.named_modules():
+        module.register_forward_hook(note(path))
+    parts = network.parts().values() if isinstance(network, Stage) else ()
+    for part in parts:
         try:
-            _run_on_meta(network)
+            _run_on_meta(part)
         except Exception as error:  # a part that needs real numbers, or inputs only its conditioners know
             logging.getLogger(__name__).info("no shapes: %s", error)
     return shapes
 
 
 @torch.inference_mode()
-def _run_on_meta(stage: LatentDiffusion) -> None:
+def _run_on_meta(stage: Stage) -> None:
+    assert isinstance(stage, LatentDiffusion)
     with torch.device("meta"):
-        latent = torch.empty(1, *stage.latent_shape())
+        latent = torch.empty(Run(stage, [Request("")], stage.spec.shape()).size)
         context = stage.text_encoder(torch.empty(1, stage.text_encoder.max_tokens, dtype=torch.long))
-        stage.denoiser(latent, torch.zeros(1), Conditioning(context))
+        beside = [each for each in stage.denoiser.modules() if isinstance(each, ConcatConditioner)]
+        inputs = {each.name: torch.empty(1, each.extra_channels, *latent.shape[2:]) for each in beside}
+        level = {"noise_level": torch.zeros(1, dtype=torch.long)}
+        stage.denoiser(latent, torch.zeros(1), Conditioning(context, inputs=inputs | level))
         stage.autoencoder.decode(latent)
 
 

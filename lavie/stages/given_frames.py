@@ -62,7 +62,7 @@ class GivenFrames(Source):
     ) -> Mapping[str, Tensor]:
         """Return `frames` of these videos, given in one of the patterns, drawn per video."""
         num_frames, laid_out = latent.shape[2], []
-        for each in latent.split(1):
+        for each in torch.split(latent, 1):
             pattern = self.spec.patterns[_draw(len(self.spec.patterns), generator)]
             places = _pattern(pattern, num_frames, self.spec.every, generator)
             laid_out.append(self._lay_out(each[:, :, list(places)], places, num_frames))

@@ -88,7 +88,7 @@ class PixelVideo(LazyVideo):
 
     def split(self) -> Sequence["PixelVideo"]:
         """Return the videos of the batch, one by one."""
-        return [PixelVideo(each, self.fps) for each in self.pixels.split(1)]
+        return [PixelVideo(each, self.fps) for each in torch.split(self.pixels, 1)]
 
 
 @final
@@ -114,4 +114,4 @@ class LatentVideo(LazyVideo):
 
     def split(self) -> Sequence["LatentVideo"]:
         """Return the videos of the batch, one by one."""
-        return [LatentVideo(each, self.autoencoder, self.fps) for each in self.latent.split(1)]
+        return [LatentVideo(each, self.autoencoder, self.fps) for each in torch.split(self.latent, 1)]

@@ -25,7 +25,7 @@ def shipped_weights(spec: StageSpec, name: str = "") -> dict[str, Path]:
         return {"": shelf / name}
     with torch.device("meta"):
         wanted = {part: _shapes(stage.build()) for part, stage in spec.parts().items()}
-    found = {}
+    found: dict[str, Path] = {}
     for folder in sorted(path.parent for path in shelf.glob(f"*/{MANIFEST}")):
         held = read_manifest(folder)["files"].get(WEIGHTS_FILE, {}).get("tensors")
         found |= {part: folder for part, shapes in wanted.items() if part not in found and shapes == held}

@@ -12,7 +12,6 @@ from lavie.cli.app import run
 from lavie.errors import PromptError, SpecError, VideoError
 from lavie.generation.api import generate
 from lavie.generation.record import read_record
-from lavie.stages import shipped_weights
 from lavie.video import read_video
 
 DOCS = Path(__file__).parents[2] / "docs" / "generating.md"
@@ -72,7 +71,6 @@ def test_cut_words_are_logged(weights: Path, caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shipped_weights("base-tiny") is None, reason="the embedded model's weights are not there")
 def test_the_examples_in_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"^```(bash|python)\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

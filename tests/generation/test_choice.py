@@ -42,7 +42,8 @@ def test_a_spec_goes_by_path_or_as_an_object_with_overrides(folder: Path) -> Non
 
 
 def test_the_weights_file_itself_stands_for_its_folder(folder: Path) -> None:
-    assert choose(folder, weights=folder / "weights" / "model.safetensors").weights == folder / "weights"
+    model = choose(folder, weights=folder / "weights" / "model.safetensors")
+    assert model.weights == {"": folder / "weights"}
 
 
 def test_without_a_spec_it_is_the_shipped_one() -> None:

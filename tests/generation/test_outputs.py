@@ -7,9 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from jaxtyping import Float
 from small_model import small_registry, small_spec, small_weights
-from torch import Tensor
 
 from lavie.errors import PromptError, VideoError
 from lavie.generation.choice import choose_model
@@ -17,7 +15,7 @@ from lavie.generation.model import Model
 from lavie.generation.outputs import Job, Outputs, Sheet, plan, run
 from lavie.generation.prompts import normalise
 from lavie.generation.record import read_record, sidecar_of
-from lavie.stages import OnStep, Request, Stage
+from lavie.stages import OnStep, PixelVideo, Request, Stage
 from lavie.video import read_video
 
 HOSTILE = [
@@ -48,12 +46,15 @@ class FakeStage(Stage):
         self.asked: list[Request] = []
         self.fails_at: tuple[int, BaseException] | None = None
 
-    def generate(self, requests: Sequence[Request], on_step: OnStep | None = None) -> Float[Tensor, "b c f h w"]:
+    def generate(self, requests: Sequence[Request], on_step: OnStep | None = None, keep: object = None) -> PixelVideo:
         (request,) = requests
         if self.fails_at is not None and len(self.asked) == self.fails_at[0]:
             raise self.fails_at[1]
         self.asked.append(request)
-        return torch.full((1, 3, 3, 16, 16), (request.seed + len(request.prompt)) % 9 / 10)
+        return PixelVideo(torch.full((1, 3, 3, 16, 16), (request.seed + len(request.prompt)) % 9 / 10), fps=8.0)
+
+    def parts(self) -> dict[str, Stage]:
+        return {"": self}
 
     def num_steps(self) -> int:
         return 2
@@ -198,7 +199,6 @@ def test_what_the_format_cannot_hold_is_refused_before_anything_is_made(tmp_path
         small_spec(tmp_path, "video.height=14", "autoencoder.channels=[8]", "video.width=7"),
         "odd",
         model.weights,
-        "",
         "cpu",
         "float32",
         model.registry,
