@@ -71,6 +71,8 @@ def write_folder(
             }
         content = {"format_version": FORMAT_VERSION, **manifest, "versions": versions(), "files": entries}
         _write_synced(partial / MANIFEST, json.dumps(content, indent=1))
+        for name in files:
+            shutil.copymode(partial / MANIFEST, partial / name)  # safetensors makes files that nobody else can read
         _sync(partial)
         if folder.exists():
             discard(folder)
