@@ -1,6 +1,7 @@
 """Biases on attention logits along frames: T5-style relative positions."""
 
 import math
+from functools import partial
 from typing import Annotated, Literal, final
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from lavie.blocks.base import Bias, BiasSpec, Site
 from lavie.blocks.embedding import normal_embedding
+from lavie.blocks.tables import FrameTable
 
 
 def relative_buckets(num_frames: int, *, num_buckets: int, max_distance: int) -> Int[Tensor, "f f"]:
@@ -35,13 +37,12 @@ class RelativeBias(Bias):
 
     def __init__(self, num_heads: int, *, num_buckets: int, max_distance: int) -> None:
         super().__init__()
-        self.num_buckets, self.max_distance = num_buckets, max_distance
         self.table = normal_embedding(num_buckets, num_heads)
+        self._buckets = FrameTable(partial(relative_buckets, num_buckets=num_buckets, max_distance=max_distance))
 
     def forward(self, num_frames: int) -> Float[Tensor, "k f f"]:
         """Look up the bias of every pair of frames."""
-        buckets = relative_buckets(num_frames, num_buckets=self.num_buckets, max_distance=self.max_distance)
-        return rearrange(self.table(buckets.to(self.table.weight.device)), "q s k -> k q s")
+        return rearrange(self.table(self._buckets(num_frames, self.table.weight.device)), "q s k -> k q s")
 
 
 @final

@@ -1,54 +1,74 @@
 """Positions along frames: rotary embedding."""
 
+from functools import partial
 from typing import Annotated, Literal, final
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float32, Float64
 from pydantic import Field
 from torch import Tensor
 
 from lavie.blocks.base import Position, PositionSpec, Site
+from lavie.blocks.tables import FrameTable
 from lavie.spec import Positive
 
 
-def rotary_frequencies(dim: int, base: float = 10000.0, device: torch.device | None = None) -> Float64[Tensor, " half"]:
+def rotary_frequencies(dim: int, base: float = 10000.0) -> Float64[Tensor, " half"]:
     """Return base^(-2i/dim) for i = 0 … dim/2 - 1 (arXiv 2104.09864, eq. 15)."""
-    return base ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
+    return base ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
 
 
-def rotate(x: Float[Tensor, "n k f d"], angles: Float[Tensor, "f half"]) -> Float[Tensor, "n k f d"]:
-    """Turn the first 2·half channels of every head, in interleaved pairs, by the angle of their frame.
+def rotary_turns(num_frames: int, *, dim: int, base: float = 10000.0) -> Float32[Tensor, "f half two"]:
+    """Return cosine and sine of frame index times frequency."""
+    angles = torch.outer(torch.arange(num_frames, dtype=torch.float32), rotary_frequencies(dim, base).float())
+    return torch.stack((angles.cos(), angles.sin()), dim=-1)
+
+
+def rotate(x: Float[Tensor, "n k f d"], turns: Float[Tensor, "f half two"]) -> Float[Tensor, "n k f d"]:
+    """Turn the first 2·half channels of every head, in interleaved pairs, by the (cosine, sine) of their frame.
 
     (a, b) → (a·cos - b·sin, b·cos + a·sin) for channels 2i and 2i+1 (arXiv 2104.09864, eq. 34); the others pass
-    through.
+    through. Computed in float32 or better.
     """
     # Frames before heads: the order in which projections leave memory, and in which heads are joined without a copy.
     tokens = rearrange(x, "n k f d -> n f k d")
-    turned, rest = tokens[..., : 2 * angles.shape[-1]], tokens[..., 2 * angles.shape[-1] :]
-    a, b = rearrange(turned, "n f k (half two) -> n f k half two", two=2).unbind(-1)
-    cos, sin = (rearrange(part.to(x.dtype), "f half -> f 1 half") for part in (angles.cos(), angles.sin()))
-    turned = torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1)
-    tokens = torch.cat((rearrange(turned, "n f k half two -> n f k (half two)"), rest), dim=-1)
+    turned, rest = tokens.tensor_split([2 * turns.shape[1]], dim=-1)
+    pairs = rearrange(turned, "n f k (half two) -> n f k half two", two=2)
+    pairs = pairs.to(torch.promote_types(x.dtype, turns.dtype))
+    turned = rearrange(
+        _turn(pairs, rearrange(turns, "f half two -> f 1 half two")), "n f k half two -> n f k (half two)"
+    )
+    turned = turned.to(x.dtype)
+    tokens = torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
     return rearrange(tokens, "n f k d -> n k f d")
+
+
+def _turn(pairs: Float[Tensor, "n f k half two"], turns: Float[Tensor, "f 1 half two"]) -> Tensor:
+    """Multiply pairs as complex numbers: one pass over memory, or written out for compilers, which fuse that."""
+    if torch.compiler.is_compiling():
+        (a, b), (cos, sin) = pairs.unbind(-1), turns.unbind(-1)
+        return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    if pairs.stride(-1) != 1 or any(stride % 2 for stride in (*pairs.stride()[:-1], pairs.storage_offset())):
+        pairs = pairs.contiguous()  # heads of odd width: memory that cannot be seen as complex numbers
+    return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turns))
 
 
 @final
 class RotaryEmbedding(Position):
     """Rotary position embedding over frames (arXiv 2104.09864; in LaVie arXiv 2309.15103, §3.2).
 
-    Angles are computed in float32 whatever the dtype of the network, hence from numbers that no cast of the network
-    reaches; the official base script halves them too.
+    Turns by the same angles whatever the dtype of the network, which no cast of the network reaches; the official base
+    script halves them too.
     """
 
     def __init__(self, dim: int, base: float) -> None:
         super().__init__()
-        self.dim, self.base = dim, base
+        self._turns = FrameTable(partial(rotary_turns, dim=dim, base=base))
 
     def forward(self, x: Float[Tensor, "n k f d"]) -> Float[Tensor, "n k f d"]:
         """Rotate by frame index times frequency."""
-        frames = torch.arange(x.shape[2], device=x.device, dtype=torch.float32)
-        return rotate(x, torch.outer(frames, rotary_frequencies(self.dim, self.base, x.device).float()))
+        return rotate(x, self._turns(x.shape[2], x.device))
 
 
 @final
@@ -59,7 +79,7 @@ class RotarySpec(PositionSpec):
     dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2)] = 32
     """Channels of each head that are rotated; the others pass through."""
     base: Positive = 10000.0
-    """Wavelength of the slowest pair, in units of 2π frames."""
+    """Pair i of the dim / 2 turns by base^(-2i / dim) radians from one frame to the next; larger reaches further."""
 
     def build(self, site: Site) -> RotaryEmbedding:
         """Build it; refuses heads narrower than `dim`."""

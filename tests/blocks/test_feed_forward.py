@@ -1,10 +1,11 @@
 """The gated feed-forward layer."""
 
+import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from lavie.blocks.base import Conditioning
-from lavie.blocks.feed_forward import FeedForward
+from lavie.blocks.feed_forward import TOKENS_AT_ONCE, FeedForward
 
 COND = Conditioning(torch.zeros(2, 1, 4))
 
@@ -26,3 +27,19 @@ def test_positions_are_independent():
     changed[0, :, 1, 1, 0] += 1.0
     differs = (layer(changed, COND) - layer(x, COND)).abs().amax(dim=1) > 1e-6
     assert differs.nonzero().tolist() == [[0, 1, 1, 0]]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 24, 100])
+def test_pieces_give_what_the_whole_gives(monkeypatch, at_once):
+    layer, x = FeedForward(4), torch.randn(2, 4, 3, 2, 2).contiguous(memory_format=torch.channels_last_3d)
+    whole = layer(x, COND)
+    assert whole.requires_grad
+    monkeypatch.setitem(TOKENS_AT_ONCE, "cpu", at_once)
+    sizes: list[int] = []
+    layer.expand.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    with torch.no_grad():
+        pieces = layer(x, COND)
+    torch.testing.assert_close(pieces, whole.detach())
+    assert pieces.stride() == whole.stride()
+    assert sum(sizes) == 24
+    assert max(sizes) <= at_once

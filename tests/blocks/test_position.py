@@ -48,6 +48,21 @@ def test_a_network_in_half_precision_turns_by_the_same_angles():
     assert torch.equal(ROPE.build(SITE).to(torch.bfloat16)(x), ROPE.build(SITE)(x))
 
 
+@pytest.mark.parametrize("head_dim", [8, 9, 15])
+def test_heads_of_any_width_and_any_memory_order_turn_alike(head_dim):
+    rope = ROPE.build(Site(channels=2 * head_dim, num_heads=2))
+    x = torch.randn(3, 5, 2 * head_dim)
+    projected = x.unflatten(-1, (2, head_dim)).transpose(1, 2)
+    torch.testing.assert_close(rope(projected), rope(projected.contiguous()))
+    strided = torch.randn(3, 2, 5, 2 * head_dim)[..., ::2]
+    torch.testing.assert_close(rope(strided), rope(strided.contiguous()))
+
+
+def test_half_precision_is_rounded_once():
+    x = torch.randn(3, 2, 61, 16).bfloat16()
+    assert torch.equal(ROPE.build(SITE)(x), ROPE.build(SITE)(x.float()).bfloat16())
+
+
 def test_positions_are_not_part_of_the_weights():
     assert ROPE.build(SITE).state_dict() == {}
 
