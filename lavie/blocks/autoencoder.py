@@ -1,21 +1,18 @@
 """Autoencoders: videos to latents and back, frame by frame; here Stable Diffusion's, with a KL posterior."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal, Self, final
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from einops import rearrange
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from lavie.blocks.self_attention import SelfAttention
+from lavie.blocks.image_layers import NORM_EPS, Double, Halve, ImageNetwork, Level, Middle
+from lavie.blocks.tiling import run_in_tiles
 from lavie.spec import Count, Positive, Spec, Width
-
-NORM_EPS = 1e-6
 
 
 class Autoencoder(nn.Module, ABC):
@@ -54,100 +51,8 @@ class AutoencoderSpec(Spec, ABC):
 
 
 @final
-class ImageResBlock(nn.Module):
-    """Norm, SiLU and 3×3 convolution, twice, around a shortcut."""
-
-    def __init__(self, in_channels: int, channels: int, *, norm_groups: int) -> None:
-        super().__init__()
-        self.norm1 = nn.GroupNorm(norm_groups, in_channels, NORM_EPS)
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.norm2 = nn.GroupNorm(norm_groups, channels, NORM_EPS)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.shortcut = nn.Conv2d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h w"]:
-        """Return shortcut(x) + conv2(SiLU(norm2(conv1(SiLU(norm1(x))))))."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
-
-
-@final
-class ImageAttention(nn.Module):
-    """Single-head self-attention over the positions of an image, added to its input."""
-
-    def __init__(self, channels: int, *, norm_groups: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(norm_groups, channels, NORM_EPS)
-        self.mix = SelfAttention(channels)
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Return x + attention(norm(x))."""
-        h = x.shape[2]
-        update = self.mix(rearrange(self.norm(x), "n c h w -> n (h w) c"))
-        return x + rearrange(update, "n (h w) c -> n c h w", h=h)
-
-
-@final
-class Halve(nn.Module):
-    """Halve height and width; padded on the right and at the bottom only, unlike the UNet's downsampler."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Return `x` at half the size."""
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-@final
-class Double(nn.Module):
-    """Double height and width by nearest neighbour, then convolve 3×3."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Return `x` at twice the size."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-
-
-@final
-class Level(nn.Module):
-    """The residual blocks of one resolution, and the change to the next one (none after the last)."""
-
-    def __init__(self, widths: tuple[int, ...], resample: nn.Module, *, norm_groups: int) -> None:
-        super().__init__()
-        pairs = pairwise(widths)
-        self.resblocks = nn.ModuleList(ImageResBlock(*pair, norm_groups=norm_groups) for pair in pairs)
-        self.resample = resample
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out p q"]:
-        """Apply the blocks, then change the resolution."""
-        for block in self.resblocks:
-            x = block(x)
-        return self.resample(x)
-
-
-@final
-class Middle(nn.Module):
-    """Two residual blocks at the coarsest resolution, with or without attention between them."""
-
-    def __init__(self, channels: int, *, norm_groups: int, attention: bool) -> None:
-        super().__init__()
-        self.resblocks = nn.ModuleList(ImageResBlock(channels, channels, norm_groups=norm_groups) for _ in range(2))
-        self.attention = ImageAttention(channels, norm_groups=norm_groups) if attention else nn.Identity()
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Return the image features after block, attention, block."""
-        first, second = self.resblocks
-        return second(self.attention(first(x)))
-
-
-@final
-class Encoder(nn.Module):
-    """Images to moments, before the last 1×1 convolution."""
+class Encoder(ImageNetwork):
+    """Images to means and log variances, stacked along channels, before the last 1×1 convolution."""
 
     def __init__(self, spec: "AutoencoderKLSpec") -> None:
         super().__init__()
@@ -156,22 +61,20 @@ class Encoder(nn.Module):
         self.down = nn.ModuleList()
         for index, width in enumerate(widths):
             entry = widths[max(index - 1, 0)]
-            resample = Halve(width) if index + 1 < len(widths) else nn.Identity()
+            resample = Halve(width) if index + 1 < len(widths) else None
             self.down.append(Level((entry,) + (width,) * spec.num_res_blocks, resample, norm_groups=groups))
         self.mid = Middle(widths[-1], norm_groups=groups, attention=spec.attention)
         self.norm_out = nn.GroupNorm(groups, widths[-1], NORM_EPS)
         self.conv_out = nn.Conv2d(widths[-1], 2 * spec.latent_channels, 3, padding=1)
 
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n twice p q"]:
-        """Return means and log variances, stacked along channels."""
-        x = self.conv_in(images)
-        for level in self.down:
-            x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+    def parts(self) -> Sequence[Level | Middle]:
+        """Return the levels, fine to coarse, then the middle."""
+        levels = [level for level in self.down if isinstance(level, Level)]
+        return [*levels, self.mid]
 
 
 @final
-class Decoder(nn.Module):
+class Decoder(ImageNetwork):
     """Latents, after the first 1×1 convolution, to images; `up[0]` is the coarsest level."""
 
     def __init__(self, spec: "AutoencoderKLSpec") -> None:
@@ -182,17 +85,15 @@ class Decoder(nn.Module):
         self.up = nn.ModuleList()
         for index, width in enumerate(widths):
             entry = widths[max(index - 1, 0)]
-            resample = Double(width) if index + 1 < len(widths) else nn.Identity()
+            resample = Double(width) if index + 1 < len(widths) else None
             self.up.append(Level((entry,) + (width,) * (spec.num_res_blocks + 1), resample, norm_groups=groups))
         self.norm_out = nn.GroupNorm(groups, widths[-1], NORM_EPS)
         self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
-    def forward(self, latents: Float[Tensor, "n c p q"]) -> Float[Tensor, "n 3 h w"]:
-        """Return images, not clamped."""
-        x = self.mid(self.conv_in(latents))
-        for level in self.up:
-            x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+    def parts(self) -> Sequence[Level | Middle]:
+        """Return the middle, then the levels, coarse to fine."""
+        levels = [level for level in self.up if isinstance(level, Level)]
+        return [self.mid, *levels]
 
 
 @final
@@ -205,6 +106,7 @@ class AutoencoderKL(Autoencoder):
         self.factor = 2 ** (len(spec.channels) - 1)
         self.scaling_factor = spec.scaling_factor
         self.decode_chunk = spec.decode_chunk
+        self.tile = spec.tile
         self.encoder = Encoder(spec)
         self.quant_conv = nn.Conv2d(2 * spec.latent_channels, 2 * spec.latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(spec.latent_channels, spec.latent_channels, 1)
@@ -223,7 +125,7 @@ class AutoencoderKL(Autoencoder):
         height, width = video.shape[3:]
         if height % self.factor or width % self.factor:
             raise ValueError(f"a video of {height}x{width} pixels: both must be multiples of {self.factor}")
-        moments = self._by_frames(lambda images: self.quant_conv(self.encoder(images)), video)
+        moments = self._by_frames(lambda images: self.quant_conv(self._run(self.encoder, images)), video)
         mean, log_variance = moments.chunk(2, dim=1)
         return mean, log_variance.clamp(-30.0, 20.0)
 
@@ -246,8 +148,14 @@ class AutoencoderKL(Autoencoder):
     def decode(self, latent: Float[Tensor, "b c f p q"]) -> Float[Tensor, "b 3 f h w"]:
         """Return the video of a latent, not clamped to [-1, 1]."""
         return self._by_frames(
-            lambda latents: self.decoder(self.post_quant_conv(latents)), latent / self.scaling_factor
+            lambda latents: self._run(self.decoder, self.post_quant_conv(latents)), latent / self.scaling_factor
         )
+
+    def _run(self, network: ImageNetwork, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out p q"]:
+        """Run an image network, in tiles if asked for; with gradients all activations are kept anyway."""
+        if self.tile is None or torch.is_grad_enabled():
+            return network(images)
+        return run_in_tiles(network, images, self.tile)
 
     def _by_frames(
         self, network: Callable[[Tensor], Tensor], x: Float[Tensor, "b c f h w"]
@@ -281,6 +189,9 @@ class AutoencoderKLSpec(AutoencoderSpec):
     """Whether the middle of encoder and decoder has self-attention."""
     decode_chunk: Count = 1
     """Frames encoded or decoded at a time without gradients; more need more memory, the result is the same."""
+    tile: Annotated[int, Field(ge=8, le=16384)] | None = None
+    """Rows and columns of features that a layer works on at a time without gradients: less memory, more time, the same
+    result; left out: all of them."""
 
     @model_validator(mode="after")
     def _groups_divide_channels(self) -> Self:
