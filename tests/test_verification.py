@@ -193,8 +193,27 @@ def test_a_file_of_other_tensors_is_no_recording(tmp_path):
 def test_tables_without_a_counterpart_are_named():
     result = verify_file(GOLDEN / "misc_tables.safetensors")
     assert result.status == "pass"
-    assert "no counterpart yet: " in result.detail
-    assert "space_timesteps.10_20_30" in result.detail
+    assert result.detail == "no counterpart yet: interp_input_frame_index_16_to_61"
+
+
+@pytest.mark.parametrize("key", ["space_timesteps.10_20_30", "interp_cond_frame_source", "rel_pos_bucket.61"])
+def test_a_table_with_one_other_number_fails(changed, key):
+    def change(tensors: Tensors, metadata: Metadata) -> None:
+        tensors[key].view(-1)[-1] += 1
+
+    result = verify_file(changed("misc_tables", change))
+    assert result.status == "fail"
+    assert key in result.detail
+
+
+@pytest.mark.parametrize("key", ["pred_xstart", "posterior_variance", "x"])
+def test_everything_that_a_respaced_recording_holds_is_compared(changed, key):
+    def change(tensors: Tensors, metadata: Metadata) -> None:
+        tensors[key] = tensors[key] + 1e-3 * tensors[key].abs().max()
+
+    result = verify_file(changed("resp_ddim_15", change))
+    assert result.status == "fail"
+    assert key in result.detail
 
 
 def check(found: list[float], expected: list[float], bound: Bound) -> Check:

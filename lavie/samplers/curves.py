@@ -46,8 +46,6 @@ class SigmoidScheduleSpec(CurveSpec):
     """How wide the curve is stretched, in [0.1, 10]; above 1 the fall is straighter."""
 
     def _signal(self, t: float) -> float:
-        def logistic(place: float) -> float:
-            return 1 / (1 + math.exp(place / self.temperature))
-
-        here, first, last = map(logistic, (self.start + t * (self.end - self.start), self.start, self.end))
+        places = self.start + t * (self.end - self.start), self.start, self.end
+        here, first, last = (1 / (1 + math.exp(place / self.temperature)) for place in places)
         return max((here - last) / (first - last), 0.0)

@@ -15,12 +15,10 @@ from torch import Tensor
 
 from lavie.errors import Fault, SpecError
 from lavie.samplers.base import Denoise
-from lavie.samplers.schedule import Schedule
+from lavie.samplers.schedule import ENDLESS, Schedule
 from lavie.spec import PredictionType
 
 C = TypeVar("C")
-LAST_SIGMA_OF_EPSILON = 1e5
-"""Noise levels above it amplify the rounding of the network's answer beyond use."""
 
 
 def check_prediction(schedule: Schedule, prediction_type: PredictionType) -> None:
@@ -30,7 +28,7 @@ def check_prediction(schedule: Schedule, prediction_type: PredictionType) -> Non
         SpecError: with the reason and what fits.
     """
     last = schedule.sigmas[-1].item()
-    if prediction_type == "epsilon" and last > LAST_SIGMA_OF_EPSILON:
+    if prediction_type == "epsilon" and last > ENDLESS:
         reason = f"says nothing of the latent where all is noise (sigma {last:.3g}); use v_prediction, sample or flow"
         raise SpecError([Fault("prediction_type", f"epsilon {reason}")])
 

@@ -24,6 +24,8 @@ Beta = Annotated[float, Field(gt=0, lt=1)]
 NumTimesteps = Annotated[int, Field(ge=2, le=65536)]
 MAX_SIGMA = 1e8
 """Above this the signal is lost in the rounding of float32."""
+ENDLESS = 1e5
+"""A table that goes beyond it counts as ending in nothing but noise."""
 
 
 class Schedule(ABC):
@@ -103,8 +105,11 @@ class VariancePreserving(Schedule):
         return alpha, sigma * alpha
 
     def clock(self, sigma: float) -> tuple[float, float]:
-        """Return sigma itself, the choice of arXiv 2206.00364, §3."""
-        return 1.0, sigma
+        """Return sigma itself, the choice of arXiv 2206.00364, §3.
+
+        A table that ends in nothing but noise has the time of straight paths, in which that end is not endlessly far.
+        """
+        return (1.0, sigma) if self._table[-1] < ENDLESS else (1 / (1 + sigma), sigma / (1 + sigma))
 
 
 @final

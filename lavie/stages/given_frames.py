@@ -81,7 +81,7 @@ class GivenFrames(Source):
     def _lay_out(self, latent: Float[Tensor, "b c n p q"], places: Sequence[int], num_frames: int) -> Tensor:
         known = torch.zeros(len(latent), latent.shape[1], num_frames, *latent.shape[3:]).to(latent)
         if places and self.spec.fill == "nearest":
-            known = latent[:, :, [_nearest(places, frame) for frame in range(num_frames)]]
+            known = latent[:, :, [nearest(places, frame) for frame in range(num_frames)]]
         elif places:
             known[:, :, list(places)] = latent
         if not self.spec.mask:
@@ -91,7 +91,8 @@ class GivenFrames(Source):
         return torch.cat((known, mask), dim=1)
 
 
-def _nearest(places: Sequence[int], frame: int) -> int:
+def nearest(places: Sequence[int], frame: int) -> int:
+    """Return which of the given frames' places is nearest to a frame; of two, the earlier one."""
     return min(range(len(places)), key=lambda index: (abs(places[index] - frame), index))
 
 

@@ -14,6 +14,7 @@ from lavie.samplers.recorded_tables import UnsupportedError
 from lavie.samplers.replay import Replay, replay
 from lavie.samplers.respaced import respaced_tables, retained_timesteps
 from lavie.samplers.schedule import BetasSpec, LinearScheduleSpec, ScaledLinearScheduleSpec, VariancePreserving
+from lavie.stages.given_frames import nearest
 from lavie.verification.comparison import EXACT, Bound, Check, Comparison, MismatchError
 from lavie.verification.golden import Golden
 
@@ -162,6 +163,12 @@ def _timesteps(golden: Golden, name: str) -> Tensor:
     return torch.tensor(retained_timesteps(name.replace("_", ","), 1000))
 
 
+def _key_frames(golden: Golden, part: str) -> Tensor:
+    """Return which of 61 frames each of them is made from, every fourth one being a key."""
+    places = range(0, 61, 4)
+    return torch.tensor([places[nearest(places, frame)] for frame in range(61)])
+
+
 def _low_res_noise(golden: Golden, part: str) -> Tensor:
     schedule = ScaledLinearScheduleSpec().build()
     sigma = schedule.sigmas[golden["vsr_noise_aug.level"]]
@@ -175,6 +182,7 @@ _TABLES: dict[str, Callable[[Golden, str], Tensor | None]] = {
     "alphas_cumprod_f32": _alphas_cumprod,
     "space_timesteps": _timesteps,
     "vsr_noise_aug": _low_res_noise,
+    "interp_cond_frame_source": _key_frames,
 }
 _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "timesteps": (),

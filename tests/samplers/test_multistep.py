@@ -65,6 +65,18 @@ def test_first_correction_is_the_trapezoid_rule() -> None:
     torch.testing.assert_close(advance(START, 2.0, [(3.0, line(3.0))], line(2.0)), expected)
 
 
+def test_third_order_prediction_is_exact_for_a_parabola_in_log_sigma() -> None:
+    def denoised(sigma: float) -> Tensor:
+        return START * (1 + math.log(sigma) + 0.5 * math.log(sigma) ** 2)
+
+    sigma_from, sigma = 3.0, 2.0
+    knots = torch.linspace(-math.log(sigma_from), -math.log(sigma), 20001, dtype=torch.float64)
+    weights = (1 - knots + 0.5 * knots**2) * knots.exp()
+    exact = sigma / sigma_from * START + sigma * torch.trapezoid(weights, knots) * START
+    past = [(each, denoised(each)) for each in (7.0, 5.0, sigma_from)]
+    torch.testing.assert_close(advance(START, sigma, past), exact, rtol=1e-8, atol=1e-8)
+
+
 def test_unipc_is_more_exact_than_its_predictor() -> None:
     def error(spec: SamplerSpec) -> float:
         sampler = spec.build(SCHEDULE)

@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lavie.samplers import DDIMSpec, DDPMSpec, EulerSpec, LinearScheduleSpec, UnsupportedError, replay
+from lavie.samplers import Sampler, UnsupportedError, replay
+from lavie.samplers.ddim import DDIM
+from lavie.samplers.dpmpp import DPMPP2M
+from lavie.samplers.dpmpp_sde import DPMPP2MSDE
+from lavie.samplers.euler import Euler
+from lavie.samplers.euler_ancestral import EulerAncestral
 from lavie.samplers.recording import read_recording
-from lavie.samplers.respaced import read_respaced, respaced_answers
 
 CONFIG = {
     "beta_start": 0.0001,
@@ -21,6 +25,8 @@ CONFIG = {
     "variance_type": "fixed_small",
     "clip_sample": False,
     "skip_prk_steps": True,
+    "algorithm_type": "dpmsolver++",
+    "solver_order": 2,
 }
 
 
@@ -45,34 +51,104 @@ def tensors(num_calls: int) -> dict[str, Tensor]:
     }
 
 
+def sampler_of(scheduler: str, config: dict[str, object] | None = None, **metadata: str) -> Sampler:
+    return read_recording(describe(scheduler, config, **metadata)).sampler
+
+
 def test_the_old_ddpm_has_neither_offset_nor_spacing() -> None:
-    new = read_recording(describe("DDPMScheduler", {"timestep_spacing": "trailing"})).sampler
-    old = read_recording(describe("DDPMScheduler@0.16", diffusers_version="0.16.0")).sampler
-    assert new == DDPMSpec(num_inference_steps=5, offset=1, spacing="trailing")
-    assert old == DDPMSpec(num_inference_steps=5, offset=0)
+    new = sampler_of("DDPMScheduler", {"timestep_spacing": "trailing"})
+    old = sampler_of("DDPMScheduler@0.16", diffusers_version="0.16.0")
+    assert [round(timestep) for timestep in new.timesteps] == [999, 799, 599, 399, 199]
+    assert [round(timestep) for timestep in old.timesteps] == [800, 600, 400, 200, 0]
 
 
 def test_the_old_ddim_has_an_offset() -> None:
-    old = read_recording(describe("DDIMScheduler", diffusers_version="0.16.0")).sampler
-    assert old == DDIMSpec(num_inference_steps=5, offset=1, stride="constant")
+    old = sampler_of("DDIMScheduler", diffusers_version="0.16.0")
+    assert [round(timestep) for timestep in old.timesteps] == [801, 601, 401, 201, 1]
 
 
 def test_options_of_the_step_are_read() -> None:
-    recording = read_recording(describe("DDIMScheduler", {"clip_sample": True}, step_kwargs='{"eta": 0.5}'))
-    assert recording.sampler == DDIMSpec(num_inference_steps=5, offset=1, stride="constant", eta=0.5, clip=1.0)
+    sampler = sampler_of("DDIMScheduler", {"clip_sample": True}, step_kwargs='{"eta": 0.5}')
+    assert isinstance(sampler, DDIM)
+    assert (sampler.eta, sampler.clip) == (0.5, 1.0)
 
 
 def test_options_that_a_scheduler_ignores_are_ignored() -> None:
-    recording = read_recording(describe("EulerDiscreteScheduler", {"clip_sample": True, "set_alpha_to_one": True}))
-    assert recording.sampler == EulerSpec(num_inference_steps=5, spacing="leading", offset=1)
+    ignored = {"clip_sample": True, "set_alpha_to_one": True, "thresholding": True}
+    recording = read_recording(describe("EulerDiscreteScheduler", ignored))
+    assert isinstance(recording.sampler, Euler)
+    assert recording.sampler.timesteps == pytest.approx([801, 601, 401, 201, 1])
+    assert recording.limit is None
     assert recording.in_sigma_coordinates
+    plain, karras = (
+        sampler_of("EulerAncestralDiscreteScheduler", {"use_karras_sigmas": flag}) for flag in (False, True)
+    )
+    assert torch.equal(plain.sigmas, karras.sigmas)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "order", "solver"),
+    [
+        ("dpmsolver++", 1, Euler),
+        ("dpmsolver++", 2, DPMPP2M),
+        ("sde-dpmsolver++", 1, EulerAncestral),
+        ("sde-dpmsolver++", 2, DPMPP2MSDE),
+    ],
+)
+def test_one_scheduler_stands_for_several_solvers(algorithm: str, order: int, solver: type[Sampler]) -> None:
+    config = {"algorithm_type": algorithm, "solver_order": order}
+    assert type(sampler_of("DPMSolverMultistepScheduler", config)) is solver
+
+
+LIMITS = {"clip_sample_range": 2.0, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "option", "largest"),
+    [
+        ("DDPMScheduler", "clip_sample", 2.0),
+        ("LCMScheduler", "clip_sample", 2.0),
+        ("HeunDiscreteScheduler", "clip_sample", 2.0),
+        ("LCMScheduler", "thresholding", 1.0),
+        ("UniPCMultistepScheduler", "thresholding", 1.0),
+        ("UniPCMultistepScheduler", "clip_sample", None),
+        ("DDIMScheduler", "clip_sample", None),
+    ],
+)
+def test_limits_of_the_predicted_latent_are_those_of_the_scheduler(
+    scheduler: str, option: str, largest: float | None
+) -> None:
+    more = {"original_inference_steps": 50, "timestep_scaling": 10.0}
+    limit = read_recording(describe(scheduler, {**LIMITS, **more, option: True})).limit
+    if largest is None:
+        assert limit is None
+    else:
+        assert limit is not None
+        assert limit(9.0 * torch.ones(1, 4, 2, 4, 4)).max() == largest
+
+
+def test_implicit_sampling_limits_the_direction_too_if_told_to() -> None:
+    metadata = describe("DDIMScheduler", {"clip_sample": True}, step_kwargs='{"use_clipped_model_output": true}')
+    assert read_recording(metadata).limit is not None
+
+
+def test_straight_paths_are_read() -> None:
+    config = {"shift": 3.0, "num_train_timesteps": 1000}
+    recording = read_recording(describe("FlowMatchEulerDiscreteScheduler", config))
+    assert recording.prediction_type == "flow"
+    first = 3 * 0.001 / 1.002
+    places = [1 + (first - 1) * index / 4 for index in range(5)]
+    assert recording.sampler.timesteps == pytest.approx([3000 * t / (1 + 2 * t) for t in places], abs=1e-3)
 
 
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
         (describe("FooScheduler"), "scheduler FooScheduler is not known; known: DDIMScheduler"),
-        (describe("DDIMScheduler", {"thresholding": True}), "thresholding=true of DDIMScheduler"),
+        (describe("DDIMScheduler", {"thresholding": True}), "thresholding=True of DDIMScheduler"),
+        (describe("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver"}), "dpmsolver of order"),
+        (describe("DPMSolverMultistepScheduler", {"final_sigmas_type": "sigma_min"}), "final_sigmas_type='sigma_min'"),
+        (describe("DDIMScheduler", {"beta_end": 2.0}), "no such noise table"),
         (describe("DDIMScheduler", {"beta_schedule": "exp"}), "beta_schedule=exp"),
         (describe("DDPMScheduler", {"variance_type": "learned"}), "variance_type=learned"),
         (describe("DDPMScheduler", prediction_type="score"), "prediction_type=score"),
@@ -83,47 +159,6 @@ def test_options_that_a_scheduler_ignores_are_ignored() -> None:
 def test_what_has_no_counterpart_is_refused_by_name(metadata: dict[str, str], message: str) -> None:
     with pytest.raises(UnsupportedError, match=message):
         read_recording(metadata)
-
-
-RESPACED = {
-    "respacing": "15",
-    "noise_schedule": "linear 1e-4..0.02, 1000 steps",
-    "mean_type": "epsilon",
-    "var_type": "fixed_large",
-    "clip_denoised": "false",
-    "sampler": "reference respaced gaussian diffusion, ddim_sample_loop",
-    "eta": "0.5",
-}
-
-
-def test_respaced_diffusion_is_read() -> None:
-    implicit = read_respaced(RESPACED)
-    assert implicit.schedule == LinearScheduleSpec()
-    assert implicit.sampler == DDIMSpec(num_inference_steps=15, spacing="respaced", set_alpha_to_one=True, eta=0.5)
-    ancestral = read_respaced({**RESPACED, "sampler": "p_sample_loop (ancestral)"}).sampler
-    assert ancestral == DDPMSpec(num_inference_steps=15, spacing="respaced", variance="fixed_large")
-
-
-@pytest.mark.parametrize(
-    "option",
-    [
-        {"respacing": "10,20"},
-        {"noise_schedule": "cosine"},
-        {"mean_type": "v"},
-        {"clip_denoised": "true"},
-        {"sampler": "plms"},
-        {"sampler": "p_sample_loop", "var_type": "learned"},
-    ],
-    ids=str,
-)
-def test_respaced_diffusion_of_another_kind_is_refused_by_name(option: dict[str, str]) -> None:
-    with pytest.raises(UnsupportedError, match=next(iter(option.values()))):
-        read_respaced({**RESPACED, **option})
-
-
-def test_an_unknown_stand_in_network_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="model='another' is not known"):
-        respaced_answers({}, {"model": "another"})
 
 
 @pytest.mark.parametrize(("num_calls", "message"), [(4, "ends after 4 network calls"), (6, "has 6 network calls")])
