@@ -8,7 +8,7 @@ from typing import Literal, Self, final
 
 import torch
 from pydantic import model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from lavie.blocks.autoencoder import Autoencoder, AutoencoderSpec
 from lavie.blocks.base import Denoiser, DenoiserSpec
@@ -22,6 +22,7 @@ from lavie.spec import PredictionType, Spec
 from lavie.stages.base import Keep, OnStep, PromptSpec, Request, Stage, StageSpec, VideoShape
 from lavie.stages.coverage import AtOnceSpec, Coverage, CoverageSpec
 from lavie.stages.lazy_video import LatentVideo
+from lavie.stages.residence import Always, Residence
 from lavie.stages.run import Run
 from lavie.stages.source import Source, SourceSpec
 from lavie.stages.travel import segments
@@ -49,6 +50,7 @@ class LatentDiffusion(Stage):
         self.guidance: Guidance = spec.guidance.build()
         self.source: Source | None = spec.source.build() if spec.source is not None else None
         self.coverage: Coverage = spec.coverage.build(self.sampler, self.source)
+        self.residence: Residence = Always()
 
     @property
     def name(self) -> str:
@@ -65,8 +67,13 @@ class LatentDiffusion(Stage):
             SpecError: if a request gives frames that the stage has no use for, or lacks those that it needs.
         """
         run = Run(self, requests, self._shape(requests), on_step)
-        latent = self.coverage.latent(run) if keep is None else keep(self.name, lambda: self.coverage.latent(run))
-        return LatentVideo(latent, self.autoencoder, run.shape.fps)
+
+        def make() -> Tensor:
+            with self.residence.holding(self.denoiser):
+                return self.coverage.latent(run)
+
+        latent = make() if keep is None else keep(self.name, make)
+        return LatentVideo(latent.contiguous(), self.autoencoder, run.shape.fps)
 
     def parts(self) -> dict[str, Stage]:
         """Return itself, as the only part."""

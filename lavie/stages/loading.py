@@ -1,15 +1,20 @@
 """From a spec and folders of weights to a stage that is ready to run."""
 
 from collections.abc import Mapping
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from lavie.errors import WeightsError
+from lavie.spec import Spec
 from lavie.stages.base import Stage, StageSpec
-from lavie.stages.latent_diffusion import LatentDiffusion
-from lavie.weights.files import MANIFEST, WEIGHTS_FILE, load_into, prefixed, read_manifest
+from lavie.stages.latent_diffusion import LatentDiffusion, LatentDiffusionSpec
+from lavie.stages.residence import Always, InTurn
+from lavie.weights.files import MANIFEST, WEIGHTS_FILE, prefixed, read_manifest
+from lavie.weights.loading import check_folder, holds_the_same, read_into
 
 Weights = Mapping[str, Path]
 """A folder of weights for each single stage, by its name; "" for a stage that is no cascade."""
@@ -43,21 +48,96 @@ def load_stage(
     weights: Path | Weights | None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    *,
+    in_turn: bool = False,
 ) -> Stage:
     """Build a stage and load its weights; without `weights` it keeps fresh random ones.
+
+    Networks of several stages that are the same are in memory once. With `in_turn`, only autoencoders stay there: other
+    networks are read when they go to work and released when they are done. The videos are the same, bit for bit.
 
     Raises:
         WeightsError: if a folder is damaged or belongs to another network; nothing is loaded then.
     """
-    stage = spec.build()
     folders = weights_in(weights, spec) if isinstance(weights, Path) else weights or {}
-    for name, folder in folders.items():
-        part = stage.parts()[name]
-        if not isinstance(part, LatentDiffusion):
-            raise WeightsError(f"{folder}: weights folders hold latent_diffusion stages, not {type(part).__name__}")
-        _check_networks(folder, part)
-        load_into(part.networks(), folder)
-    return stage.to(device=device, dtype=dtype).eval()
+    stage = _built(spec, folders.keys() == spec.parts().keys()).to(dtype=dtype).eval()
+    parts = {name: _single(stage, name, folder) for name, folder in folders.items()}
+    for name, part in parts.items():
+        _check_networks(folders[name], part)
+        check_folder(part.networks(), folders[name])
+    twins, residence = twin_networks(spec, folders), InTurn() if in_turn else Always()
+    for name, part in parts.items():
+        part.residence = residence
+        for kind, network in part.networks().items():
+            if (name, kind) in twins:
+                twin, _ = twins[name, kind]
+                setattr(part, kind, parts[twin].networks()[kind])
+                continue
+            load = partial(_load, network, kind, folders[name], device)
+            if isinstance(residence, InTurn) and is_released(kind, network):
+                residence.add(network.to("meta"), load)
+            else:
+                load()
+    for name in stage.parts().keys() - folders.keys():
+        stage.parts()[name].to(device)
+    return stage
+
+
+def twin_networks(spec: StageSpec, folders: Weights | None = None) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return which networks, by part and name, are the same as one of an earlier part, and of which.
+
+    They have the same spec and, where `folders` are given, the same weights.
+    """
+    twins, first = {}, dict[tuple[str, Spec], str]()
+    for part, stage in spec.parts().items():
+        if not isinstance(stage, LatentDiffusionSpec) or (folders is not None and part not in folders):
+            continue
+        for name, network in stage.networks().items():
+            twin = first.setdefault((name, network), part)
+            if twin != part and (folders is None or holds_the_same(folders[twin], folders[part], name)):
+                twins[part, name] = twin, name
+    return twins
+
+
+def is_released(name: str, network: nn.Module) -> bool:
+    """Tell whether a network is released between its turns: not the autoencoder, for videos are decoded later.
+
+    Nor is one that computes tensors when it is built, which no file of weights brings back.
+    """
+    return name != "autoencoder" and _comes_from_file(network)
+
+
+def _comes_from_file(network: nn.Module) -> bool:
+    """Tell whether the state of a network is all that it holds."""
+    return not any(
+        module._non_persistent_buffers_set or any(isinstance(value, Tensor) for value in vars(module).values())
+        for module in network.modules()
+    )
+
+
+def _built(spec: StageSpec, has_weights: bool) -> Stage:
+    """Build a stage, if its weights come from files without memory for them."""
+    if has_weights:
+        with torch.device("meta"):
+            stage = spec.build()
+        if _comes_from_file(stage):
+            return stage
+    return spec.build()
+
+
+def _single(stage: Stage, name: str, folder: Path) -> LatentDiffusion:
+    part = stage.parts()[name]
+    if not isinstance(part, LatentDiffusion):
+        raise WeightsError(f"{folder}: weights folders hold latent_diffusion stages, not {type(part).__name__}")
+    return part
+
+
+def _load(network: nn.Module, name: str, folder: Path, device: torch.device | str) -> None:
+    if next(network.parameters()).is_meta:
+        network.to_empty(device=device)
+    else:
+        network.to(device)
+    read_into({name: network}, folder)
 
 
 def _shapes(stage: Stage) -> dict[str, list[int]]:

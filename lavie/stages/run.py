@@ -129,9 +129,10 @@ class Run:
 
     def _context(self, texts: Sequence[str]) -> Float[Tensor, "b l d"]:
         """Encode texts, each of them once and on its own: what else is in the batch does not change it."""
-        for text in texts:
-            if text not in self._contexts:
-                self._contexts[text] = self.stage.text_encoder.encode([text]).to(self.dtype)
+        encoder = self.stage.text_encoder
+        if new := [text for text in dict.fromkeys(texts) if text not in self._contexts]:
+            with self.stage.residence.holding(encoder):
+                self._contexts.update({text: encoder.encode([text]).to(self.dtype) for text in new})
         return torch.cat([self._contexts[text] for text in texts])
 
     def _denoise(self, texts: Callable[[Part], list[str]], part: Part | None) -> Denoise:

@@ -203,41 +203,19 @@ def save_stage(
     write_folder(folder, {WEIGHTS_FILE: tensors}, manifest, overwrite=overwrite)
 
 
-def load_into(modules: Mapping[str, nn.Module], folder: Path, *, partly: bool = False) -> None:
-    """Load weights into modules, strictly; modules on the meta device take the tensors over as they are.
-
-    Names and shapes are compared before any data is read, then size and sha256. With `partly`, the folder may hold
-    modules that are not asked for. Each value is cast to the dtype of the parameter it goes to. Of a checkpoint of
-    training, the averaged weights are taken where there are any.
-
-    Raises:
-        WeightsError: if the folder is damaged or does not fit.
-    """
-    paths = _paths(folder)
-    found: dict[str, tuple[int, ...]] = {}
-    for path in paths:
-        found |= {name: shape for name, (shape, _) in header(path).items()}
-    if partly:
-        found = {name: shape for name, shape in found.items() if name.split(".", 1)[0] in modules}
-    check_names(folder, found, {name: tuple(value.shape) for name, value in prefixed(modules).items()})
-    check_bytes(folder, [path.name for path in paths])
-    tensors = _read(paths)
-    for prefix, module in modules.items():
-        fill(module, {name: tensors[f"{prefix}.{name}"] for name in module.state_dict()})
-
-
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """Return all tensors of a folder of weights; of a checkpoint of training, averaged ones where there are any.
 
     Raises:
         WeightsError: if the folder is damaged.
     """
-    paths = _paths(folder)
+    paths = weight_files(folder)
     check_bytes(folder, [path.name for path in paths])
     return _read(paths)
 
 
-def _paths(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that make up the weights of a folder; what a later one holds counts."""
     files = read_manifest(folder)["files"]
     return [folder / name for name in (WEIGHTS_FILE, AVERAGE_FILE) if name in files] or [folder / WEIGHTS_FILE]
 

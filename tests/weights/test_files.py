@@ -13,13 +13,13 @@ from lavie.weights import files
 from lavie.weights.files import (
     check_bytes,
     header,
-    load_into,
     read_manifest,
     save_stage,
     sweep,
     write_folder,
     write_text,
 )
+from lavie.weights.loading import load_into
 
 
 class ToySpec(Spec):
