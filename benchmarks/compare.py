@@ -123,7 +123,7 @@ def _progress(result: Result, done: int, count: int, left: float) -> str:
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.split("\n")[0])
-    parser.add_argument("spec", help="name or file of the stage's spec, as for `lavie generate --spec`")
+    parser.add_argument("spec", nargs="?", help="name or file of the stage's spec; that of the weights if left out")
     parser.add_argument("--weights", type=Path, help="folder of weights; those that ship with lavie if left out")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="change a value of the spec")
     parser.add_argument("--clips", type=int, default=32, help="clips of the world `shapes`, per split")

@@ -195,10 +195,12 @@ def test_one_command_writes_figures_tables_and_pictures(
     write_video(tmp_path / "film.mp4", np.zeros((5, 48, 64, 3), np.uint8), 12)
     line = command(tmp_path, changes, "--clips", "2", "--video", str(tmp_path / "film.mp4"), "--methods", *methods)
     runs = []
-    for name in ("out", "again"):
-        assert module("compare").main([*line, "--out", str(tmp_path / name)]) == 0
+    from_weights = [word for word in line[1:] if word != "--set" and word not in changes]
+    for name, arguments in (("out", line), ("again", from_weights)):
+        assert module("compare").main([*arguments, "--out", str(tmp_path / name)]) == 0
         runs.append(json.loads((tmp_path / name / "results.json").read_text()))
     first, second = runs
+    assert first["spec"] == second["spec"]
     assert len({each["name"] for each in first["results"]}) == len(first["results"]) >= 3
     for one, other in zip(first["results"], second["results"], strict=True):
         assert list(one["methods"]) == ["ours", "autoencoder", *methods]
