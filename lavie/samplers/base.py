@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, final
 
 import torch
 from jaxtyping import Float, Float64
@@ -63,9 +63,14 @@ class Sampler(ABC):
         sigmas = self.sigmas.tolist()
         return ((index, *pair) for index, pair in enumerate(pairwise(sigmas)))
 
+    def interval(self, index: int) -> tuple[float, float]:
+        """Return `(sigma, sigma_next)` of a step."""
+        sigma, sigma_next = self.sigmas[index : index + 2].tolist()
+        return sigma, sigma_next
+
     def step(self, index: int, noisy: Tensor, denoised: Tensor) -> Step:
         """Report a step along the grid."""
-        sigma, sigma_next = self.sigmas[index : index + 2].tolist()
+        sigma, sigma_next = self.interval(index)
         return Step(index, len(self.timesteps), self.timesteps[index], sigma, sigma_next, noisy, denoised)
 
     def latent(self, step: Step) -> Float[Tensor, "b c f h w"]:
@@ -81,6 +86,24 @@ class Sampler(ABC):
         for step in self.steps(denoise, initial, noise):
             last = step
         return self.latent(last)
+
+
+class OneStepSampler(Sampler, ABC):
+    """A solver without memory: a step needs nothing but where it stands, and one answer of the network."""
+
+    @abstractmethod
+    def move(
+        self, index: int, noisy: Float[Tensor, "b c f h w"], denoised: Float[Tensor, "b c f h w"], noise: Noise
+    ) -> tuple[Float[Tensor, "b c f h w"], Float[Tensor, "b c f h w"]]:
+        """Return where a step leads from `noisy`, and the denoised latent as the solver took it."""
+
+    @final
+    def steps(self, denoise: Denoise, initial: Float[Tensor, "b c f h w"], noise: Noise) -> Iterator[Step]:
+        """Walk from `initial` to the end of the grid, step by step."""
+        noisy = self.start(initial)
+        for index, sigma, _ in self.intervals():
+            noisy, denoised = self.move(index, noisy, denoise(noisy, sigma), noise)
+            yield self.step(index, noisy, denoised)
 
 
 class SamplerSpec(Spec, ABC):

@@ -1,12 +1,11 @@
 """Implicit sampling (arXiv 2010.02502): deterministic, or with a chosen share of the ancestral noise."""
 
-from collections.abc import Iterator
 from typing import Literal, final
 
 from jaxtyping import Float
 from torch import Tensor
 
-from lavie.samplers.base import Denoise, Noise, Offset, Sampler, SamplerSpec, Step, clamp, draw, posterior_std
+from lavie.samplers.base import Noise, Offset, OneStepSampler, SamplerSpec, clamp, draw, posterior_std
 from lavie.samplers.grid import unit_scale
 from lavie.samplers.schedule import Schedule
 from lavie.samplers.spacing import TableSpacing, entries
@@ -14,7 +13,7 @@ from lavie.spec import Fraction, Positive
 
 
 @final
-class DDIM(Sampler):
+class DDIM(OneStepSampler):
     """Keeps the noise direction of the network and moves along it to each step's target.
 
     A target is where the next step starts, unless the stride is constant; then the network's view of the latent is
@@ -29,24 +28,23 @@ class DDIM(Sampler):
         self.eta = eta
         self.clip = clip
 
-    def steps(self, denoise: Denoise, initial: Float[Tensor, "b c f h w"], noise: Noise) -> Iterator[Step]:
-        """Walk from `initial` to the end of the grid (arXiv 2010.02502, eq. 12 and 16, in sigma coordinates).
+    def move(
+        self, index: int, noisy: Float[Tensor, "b c f h w"], denoised: Float[Tensor, "b c f h w"], noise: Noise
+    ) -> tuple[Float[Tensor, "b c f h w"], Float[Tensor, "b c f h w"]]:
+        """Step along the noise direction (arXiv 2010.02502, eq. 12 and 16, in sigma coordinates).
 
         A clamp moves the predicted latent only; the noise direction stays that of the network, as in diffusers.
         """
-        noisy = self.start(initial)
-        for index, sigma, sigma_next in self.intervals():
-            target = self.targets[index]
-            spread = self.eta * posterior_std(sigma, target)
-            denoised = denoise(noisy, sigma)
-            direction = (target**2 - spread**2) ** 0.5 / sigma * (noisy - denoised)
-            denoised = clamp(denoised, self.clip)
-            noisy = denoised + direction
-            if spread > 0:
-                noisy = noisy + spread * draw(noise, index, noisy)
-            if target != sigma_next:
-                noisy = noisy * (self.schedule.scales(target)[0] / self.schedule.scales(sigma_next)[0])
-            yield self.step(index, noisy, denoised)
+        (sigma, sigma_next), target = self.interval(index), self.targets[index]
+        spread = self.eta * posterior_std(sigma, target)
+        direction = (target**2 - spread**2) ** 0.5 / sigma * (noisy - denoised)
+        denoised = clamp(denoised, self.clip)
+        noisy = denoised + direction
+        if spread > 0:
+            noisy = noisy + spread * draw(noise, index, noisy)
+        if target != sigma_next:
+            noisy = noisy * (self.schedule.scales(target)[0] / self.schedule.scales(sigma_next)[0])
+        return noisy, denoised
 
 
 @final

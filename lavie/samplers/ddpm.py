@@ -1,12 +1,11 @@
 """Ancestral sampling of the discrete diffusion process (arXiv 2006.11239, algorithm 2)."""
 
-from collections.abc import Iterator
 from typing import Literal, final
 
 from jaxtyping import Float
 from torch import Tensor
 
-from lavie.samplers.base import Denoise, Noise, Offset, Sampler, SamplerSpec, Step, clamp, draw, posterior_std
+from lavie.samplers.base import Noise, Offset, OneStepSampler, SamplerSpec, clamp, draw, posterior_std
 from lavie.samplers.grid import unit_scale
 from lavie.samplers.schedule import Schedule
 from lavie.samplers.spacing import TableSpacing, entries
@@ -16,7 +15,7 @@ Variance = Literal["fixed_small", "fixed_large"]
 
 
 @final
-class DDPM(Sampler):
+class DDPM(OneStepSampler):
     """Draws each noisier-to-cleaner transition from the posterior of the forward process."""
 
     def __init__(self, schedule: Schedule, sigmas: list[float], *, variance: Variance, clip: float | None) -> None:
@@ -24,19 +23,18 @@ class DDPM(Sampler):
         self.variance = variance
         self.clip = clip
 
-    def steps(self, denoise: Denoise, initial: Float[Tensor, "b c f h w"], noise: Noise) -> Iterator[Step]:
-        """Walk from `initial` to the clean latent; `noise` is called where a step adds some.
+    def move(
+        self, index: int, noisy: Float[Tensor, "b c f h w"], denoised: Float[Tensor, "b c f h w"], noise: Noise
+    ) -> tuple[Float[Tensor, "b c f h w"], Float[Tensor, "b c f h w"]]:
+        """Draw from the posterior; `noise` is called where a step adds some.
 
-        In sigma coordinates the posterior mean is denoised + σ'²/σ² · (noisy - denoised) (arXiv 2006.11239, eq. 7).
+        In sigma coordinates its mean is denoised + σ'²/σ² · (noisy - denoised) (arXiv 2006.11239, eq. 7).
         """
-        noisy = self.start(initial)
-        for index, sigma, sigma_next in self.intervals():
-            denoised = clamp(denoise(noisy, sigma), self.clip)
-            noisy = denoised + (sigma_next / sigma) ** 2 * (noisy - denoised)
-            spread = self._spread(index, sigma, sigma_next)
-            if spread > 0:
-                noisy = noisy + spread * draw(noise, index, noisy)
-            yield self.step(index, noisy, denoised)
+        sigma, sigma_next = self.interval(index)
+        denoised = clamp(denoised, self.clip)
+        noisy = denoised + (sigma_next / sigma) ** 2 * (noisy - denoised)
+        spread = self._spread(index, sigma, sigma_next)
+        return noisy + spread * draw(noise, index, noisy) if spread > 0 else noisy, denoised
 
     def _spread(self, index: int, sigma: float, sigma_next: float) -> float:
         """Return the standard deviation of the noise that a step adds, in sigma coordinates.

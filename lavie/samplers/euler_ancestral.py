@@ -1,30 +1,27 @@
 """Euler's method with ancestral noise: a step beyond the target, and noise back up to it."""
 
-from collections.abc import Iterator
 from typing import Literal, final
 
 from jaxtyping import Float
 from torch import Tensor
 
-from lavie.samplers.base import Denoise, Noise, Sampler, Step, draw, posterior_std
+from lavie.samplers.base import Noise, OneStepSampler, draw, posterior_std
 from lavie.samplers.grid import GridSpec
 from lavie.samplers.schedule import Schedule
 
 
 @final
-class EulerAncestral(Sampler):
+class EulerAncestral(OneStepSampler):
     """Draws from the posterior of the forward process, like `ddpm`, on the grids of `euler`."""
 
-    def steps(self, denoise: Denoise, initial: Float[Tensor, "b c f h w"], noise: Noise) -> Iterator[Step]:
-        """Walk from `initial` to zero noise; `noise` is called at every step but the last."""
-        noisy = self.start(initial)
-        for index, sigma, sigma_next in self.intervals():
-            denoised = denoise(noisy, sigma)
-            noisy = denoised + (sigma_next / sigma) ** 2 * (noisy - denoised)
-            spread = posterior_std(sigma, sigma_next)
-            if spread > 0:
-                noisy = noisy + spread * draw(noise, index, noisy)
-            yield self.step(index, noisy, denoised)
+    def move(
+        self, index: int, noisy: Float[Tensor, "b c f h w"], denoised: Float[Tensor, "b c f h w"], noise: Noise
+    ) -> tuple[Float[Tensor, "b c f h w"], Float[Tensor, "b c f h w"]]:
+        """Step beyond the next noise level and back up to it; `noise` is called at every step but the last."""
+        sigma, sigma_next = self.interval(index)
+        noisy = denoised + (sigma_next / sigma) ** 2 * (noisy - denoised)
+        spread = posterior_std(sigma, sigma_next)
+        return noisy + spread * draw(noise, index, noisy) if spread > 0 else noisy, denoised
 
 
 @final

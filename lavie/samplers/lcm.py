@@ -1,6 +1,5 @@
 """Multistep sampling of latent consistency models (arXiv 2310.04378, algorithm 3 and appendix C)."""
 
-from collections.abc import Iterator
 from typing import Annotated, Literal, final
 
 from jaxtyping import Float
@@ -8,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from lavie.errors import Fault, SpecError
-from lavie.samplers.base import Denoise, Noise, Sampler, SamplerSpec, Step, draw
+from lavie.samplers.base import Noise, OneStepSampler, SamplerSpec, draw
 from lavie.samplers.grid import unit_scale
 from lavie.samplers.schedule import Schedule
 from lavie.samplers.spacing import check_count
@@ -18,25 +17,22 @@ SIGMA_DATA = 0.5
 
 
 @final
-class LCM(Sampler):
+class LCM(OneStepSampler):
     """Jumps to the clean latent, and noises it again to the next level."""
 
     def __init__(self, schedule: Schedule, sigmas: list[float], timestep_scaling: float) -> None:
         super().__init__(schedule, sigmas, unit_scale(schedule, sigmas[0]))
         self.timestep_scaling = timestep_scaling
 
-    def steps(self, denoise: Denoise, initial: Float[Tensor, "b c f h w"], noise: Noise) -> Iterator[Step]:
-        """Walk from `initial` to the clean latent; `noise` is called at every step but the last."""
-        noisy = self.start(initial)
-        for index, sigma, sigma_next in self.intervals():
-            scaled = self.timesteps[index] * self.timestep_scaling
-            total = scaled**2 + SIGMA_DATA**2
-            view = noisy * self.schedule.scales(sigma)[0]
-            denoised = scaled / total**0.5 * denoise(noisy, sigma) + SIGMA_DATA**2 / total * view
-            noisy = denoised
-            if sigma_next > 0:
-                noisy = noisy + sigma_next * draw(noise, index, noisy)
-            yield self.step(index, noisy, denoised)
+    def move(
+        self, index: int, noisy: Float[Tensor, "b c f h w"], denoised: Float[Tensor, "b c f h w"], noise: Noise
+    ) -> tuple[Float[Tensor, "b c f h w"], Float[Tensor, "b c f h w"]]:
+        """Jump to the clean latent and back up; `noise` is called at every step but the last."""
+        (sigma, sigma_next), scaled = self.interval(index), self.timesteps[index] * self.timestep_scaling
+        total = scaled**2 + SIGMA_DATA**2
+        view = noisy * self.schedule.scales(sigma)[0]
+        denoised = scaled / total**0.5 * denoised + SIGMA_DATA**2 / total * view
+        return denoised + sigma_next * draw(noise, index, denoised) if sigma_next > 0 else denoised, denoised
 
 
 @final

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lavie.errors import Fault, SpecError
-from lavie.samplers.base import Denoise
 from lavie.samplers.schedule import ENDLESS, Schedule
 from lavie.spec import PredictionType
 
@@ -67,7 +66,7 @@ def target(
 def denoised_from(
     prediction: Float[Tensor, "b c f h w"],
     model_input: Float[Tensor, "b c f h w"],
-    sigma: float | Float[Tensor, " b"],
+    sigma: float | Float[Tensor, " b"] | Float[Tensor, "b f"],
     schedule: Schedule,
     prediction_type: PredictionType,
 ) -> Float[Tensor, "b c f h w"]:
@@ -90,31 +89,43 @@ def make_denoise(
     prediction_type: PredictionType,
     cond: C,
     dtype: torch.dtype = torch.float32,
-) -> Denoise:
+) -> Callable[[Tensor, float | Tensor], Tensor]:
     """Turn a network and its conditioning into a function from (noisy in sigma coordinates, sigma) to denoised.
 
-    The network sees `dtype`; everything around it stays in the dtype of `noisy`.
+    Sigmas `b f` give every frame a noise level of its own, and the network a timestep for each. The network sees
+    `dtype`; everything around it stays in the dtype of `noisy`.
 
     Raises:
         SpecError: if the prediction type does not go with the schedule.
     """
     check_prediction(schedule, prediction_type)
 
-    def denoise(noisy: Float[Tensor, "b c f h w"], sigma: float) -> Float[Tensor, "b c f h w"]:
-        alpha, _ = schedule.scales(sigma)
+    def denoise(noisy: Float[Tensor, "b c f h w"], sigma: float | Float[Tensor, "b f"]) -> Float[Tensor, "b c f h w"]:
+        alpha, _ = _coefficients(sigma, schedule, noisy)
         model_input = noisy * alpha
-        timestep = torch.full((len(noisy),), schedule.timestep(sigma), dtype=torch.float32, device=noisy.device)
+        timestep = _timestep(sigma, schedule, noisy)
         prediction = network(model_input.to(dtype), timestep, cond).to(noisy.dtype)
         return denoised_from(prediction, model_input, sigma, schedule, prediction_type)
 
     return denoise
 
 
+def _timestep(
+    sigma: float | Tensor, schedule: Schedule, noisy: Float[Tensor, "b c f h w"]
+) -> Float[Tensor, " b"] | Float[Tensor, "b f"]:
+    """Return what the network is told: one timestep per sample, or one per frame."""
+    if not isinstance(sigma, Tensor):
+        return torch.full((len(noisy),), schedule.timestep(sigma), dtype=torch.float32, device=noisy.device)
+    told = torch.tensor([schedule.timestep(each) for each in sigma.flatten().tolist()], dtype=torch.float32)
+    return told.reshape(sigma.shape).to(noisy.device)
+
+
 def _coefficients(
     sigma: float | Tensor, schedule: Schedule, like: Tensor
 ) -> tuple[float, float] | tuple[Tensor, Tensor]:
-    """Return α and σ̂, computed in float64 and shaped to multiply `like`."""
+    """Return α and σ̂, computed in float64 and shaped to multiply `like`; sigmas are one, `b` or `b f`."""
     if not isinstance(sigma, Tensor):
         return schedule.scales(sigma)
-    alpha, sigma_hat = schedule.scales(rearrange(sigma.double(), "b -> b 1 1 1 1"))
+    axes = "b -> b 1 1 1 1" if sigma.ndim == 1 else "b f -> b 1 f 1 1"
+    alpha, sigma_hat = schedule.scales(rearrange(sigma.double(), axes))
     return alpha.to(like), sigma_hat.to(like)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
+import torch
 from jaxtyping import Float64
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from lavie.spec import PredictionType
 
 _LINEAR = re.compile(r"linear (\S+)\.\.(\S+), (\d+) steps")
 _COSINE = re.compile(r"(?:cosine|squaredcos_cap_v2), (\d+) steps")
-_TERM = re.compile(r"([0-9.]+)\*(inp\[:, :4\]|inp\[:, -4:\]|sin\(t/1000\))")
+_TERM = re.compile(r"([0-9.]+)\*(?:inp\[:, (-?\d*):(-?\d*)\]|(sin\(t/1000\)))")
 _MEANS: dict[str, PredictionType] = {
     "epsilon": "epsilon",
     "start_x": "sample",
@@ -124,16 +125,16 @@ def respaced_answers(tensors: Mapping[str, Tensor], metadata: Mapping[str, str])
         UnsupportedError: if the formula is another one.
     """
     formula = metadata["model"].partition("=")[2].partition(", inp")[0].partition(";")[0]
-    weights = {term: float(weight) for weight, term in _TERM.findall(formula)}
-    if not weights or _TERM.sub("", formula).replace("+", "").strip():
+    terms = [(float(weight), first, last, sine) for weight, first, last, sine in _TERM.findall(formula)]
+    if not terms or _TERM.sub("", formula).replace("+", "").strip():
         raise UnsupportedError(f"model={metadata['model']!r} is not known")
-    cond = tensors["cond"][:, -4:].double()
+    further = [tensors[name].double() for name in ("mask", "cond") if name in tensors]
 
     def answer(index: int, model_input: Tensor, timestep: float) -> Tensor:
-        return (
-            weights.get("inp[:, :4]", 0.0) * model_input[:, :4]
-            + weights.get("inp[:, -4:]", 0.0) * cond
-            + weights.get("sin(t/1000)", 0.0) * math.sin(timestep / 1000)
-        )
+        everything, total = torch.cat((model_input, *further), dim=1), torch.zeros_like(model_input)
+        for weight, first, last, sine in terms:
+            channels = slice(int(first) if first else None, int(last) if last else None)
+            total += weight * (math.sin(timestep / 1000) if sine else everything[:, channels])
+        return total
 
     return answer

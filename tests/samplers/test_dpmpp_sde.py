@@ -1,12 +1,15 @@
 """DPM-Solver++ 2M on the stochastic process."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from lavie.samplers import DPMPP2MSDESpec, DPMPP2MSpec, EulerAncestralSpec, LinearScheduleSpec
 
 SCHEDULE = LinearScheduleSpec().build()
-START = torch.randn(1, 4, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+SHAPE = (1, 4, 2, 4, 4)
+START = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def denoise(noisy: Tensor, sigma: float) -> Tensor:
@@ -55,3 +58,20 @@ def test_more_eta_forgets_more_of_the_start() -> None:
 
     assert kept(0.0) > 0.999
     assert kept(0.0) > kept(0.5) > kept(1.0)
+
+
+def test_steps_are_those_of_the_exponential_integrator() -> None:
+    """Written out in λ = -log σ and its steps h (arXiv 2211.01095, appendix A), with a midpoint for the slope."""
+    sampler, eta = DPMPP2MSDESpec(num_inference_steps=6, eta=0.7).build(SCHEDULE), 0.7
+    x, old, last = START * sampler.initial_scale, None, 0.0
+    lambdas = (-sampler.sigmas.log()).tolist()
+    for step in sampler.steps(denoise, START, noise):
+        if step.index < 5:
+            h = lambdas[step.index + 1] - lambdas[step.index]
+            new = denoise(x, step.sigma)
+            x = math.exp(-(1 + eta) * h) * x - math.expm1(-(1 + eta) * h) * new
+            if old is not None:
+                x = x - 0.5 * math.expm1(-(1 + eta) * h) * (h / last) * (new - old)
+            x = x + step.sigma_next * (-math.expm1(-2 * eta * h)) ** 0.5 * noise(step.index, SHAPE)
+            old, last = new, h
+            torch.testing.assert_close(step.noisy, x)
