@@ -4,6 +4,7 @@ from lavie.blocks import (
     autoencoder,
     bias,
     conditioning,
+    patches,
     position,
     resnet,
     spatial,
@@ -73,6 +74,7 @@ def lavie_components() -> list[type[Spec]]:
         unet.UNetSpec,
         # between pixels, prompts and what the denoiser sees
         autoencoder.AutoencoderKLSpec,
+        patches.PatchesSpec,
         text.ClipTextSpec,
         tokenizer.ClipBpeSpec,
         tokenizer.WordsSpec,

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Annotated, ClassVar, Literal, Self, final
 
 import torch
@@ -22,6 +23,11 @@ class Autoencoder(nn.Module, ABC):
     factor: int
     """Pixels per latent position, along height and along width."""
     scaling_factor: float
+
+    @property
+    def anchor(self) -> Tensor:
+        """Return a tensor on the device, and of the dtype, that this computes with."""
+        return next(chain(self.parameters(), self.buffers()))
 
     @abstractmethod
     def moments(

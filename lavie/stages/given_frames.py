@@ -29,18 +29,15 @@ class GivenFrames(Source):
     def __init__(self, spec: "GivenFramesSpec") -> None:
         self.spec = spec
         self.stage = "interpolation" if spec.every > 1 else "base"
-        self.is_required = not spec.mask
+        self.is_required = not spec.mask or spec.every > 1
 
     def inputs(
         self, given: Given | None, shape: VideoShape, autoencoder: Autoencoder, noise: NoiseSource
     ) -> Mapping[str, Tensor]:
         """Return `frames`, of the latent's size; its last channel is the mask, if there is one."""
-        weight, size = (
-            next(autoencoder.parameters()),
-            (shape.height // autoencoder.factor, shape.width // autoencoder.factor),
-        )
         if given is None:
-            nothing = torch.zeros(1, autoencoder.latent_channels, 0, *size).to(weight)
+            size = (shape.height // autoencoder.factor, shape.width // autoencoder.factor)
+            nothing = torch.zeros(1, autoencoder.latent_channels, 0, *size).to(autoencoder.anchor)
             return {"frames": self._lay_out(nothing, (), shape.num_frames)}
         places = self._places(given, shape)
         video = given.video
@@ -125,7 +122,8 @@ class GivenFramesSpec(SourceSpec):
     fill: Literal["nearest", "zeros"] = "zeros"
     """What frames that are not given see."""
     mask: bool = True
-    """Append a channel that is 1 where a frame is given. Without it, at least one frame must be."""
+    """Append a channel that is 1 where a frame is given. Without it, or where frames are put between, at least one
+    frame must be."""
     posterior: Literal["mode", "sample"] = "mode"
     """The autoencoder's answer: its mode, or a draw as in the release."""
     patterns: Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=64)] = ("first",)

@@ -64,7 +64,7 @@ class LazyVideo(ABC):
         self, autoencoder: Autoencoder, generator: torch.Generator | None = None, chunk: int = 8
     ) -> Float[Tensor, "b c f p q"]:
         """Return the latent, `chunk` frames being pixels at a time; with a generator a draw from the posterior."""
-        weight = next(autoencoder.parameters())
+        weight = autoencoder.anchor
         pixels = (frames.to(weight) for frames in self.chunks(chunk))
         return torch.cat([autoencoder.encode(each, generator) for each in pixels], dim=2)
 
@@ -105,7 +105,7 @@ class LatentVideo(LazyVideo):
     @torch.inference_mode()
     def frames(self, start: int, stop: int) -> Float[Tensor, "b 3 n h w"]:
         """Decode the frames from `start` up to, not including, `stop`."""
-        latent = self.latent[:, :, start:stop].to(next(self.autoencoder.parameters()))
+        latent = self.latent[:, :, start:stop].to(self.autoencoder.anchor)
         return self.autoencoder.decode(latent).float().clamp(-1, 1).cpu()
 
     def select(self, frames: Sequence[int]) -> "LatentVideo":

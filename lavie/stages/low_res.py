@@ -36,7 +36,7 @@ class LowRes(Source):
         """Return `low_res`, the noised video, and `noise_level`, how noised it is."""
         assert given is not None, "the stage refuses requests without what it requires"
         self._check(autoencoder)
-        weight = next(autoencoder.parameters())
+        weight = autoencoder.anchor
         video = given.video.video()
         drawn = batch_noise([noise], "low_res")(0, tuple(video.shape))
         noised = add_noise(video, drawn, self._sigma(self.spec.noise_level), self.schedule).to(weight)

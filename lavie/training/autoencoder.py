@@ -66,7 +66,7 @@ class AutoencoderPhase(Phase):
     def look(self, averaged: Mapping[str, nn.Module], picture: Path) -> dict[str, float]:
         autoencoder = averaged["autoencoder"]
         assert isinstance(autoencoder, Autoencoder)
-        device = next(autoencoder.parameters()).device
+        device = autoencoder.anchor.device
         clips = [clip.video for clip in held_back(self.spec.evaluation, self.dataset)]
         latents, decoded = [], []
         for start in range(0, len(clips), 32):
