@@ -1,11 +1,15 @@
 """Multi-head attention, and the one boundary through which every attention kernel is called."""
 
-import torch.nn.functional as F  # noqa: N812
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lavie.blocks.base import Position
+from lavie.blocks.kernels import Kernel, kernel_for
+
+MAX_BATCH = 65535
+"""Samples that one launch of a fused CUDA kernel takes: one block of threads each, and a grid has no more."""
 
 
 def attend(
@@ -14,11 +18,43 @@ def attend(
     value: Float[Tensor, "n k s d"],
     bias: Float[Tensor, "*k q s"] | None = None,
 ) -> Float[Tensor, "n k q d"]:
-    """Return softmax(q·kᵀ/√d + bias)·v: scaled dot-product attention (arXiv 1706.03762, eq. 1)."""
-    if bias is not None and bias.ndim == 3:
-        # Fused kernels take a mask for each head only if it has four axes and the last one lies in one piece.
-        bias = bias.unsqueeze(0).contiguous()
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    """Return softmax(q·kᵀ/√d + bias)·v: scaled dot-product attention (arXiv 1706.03762, eq. 1).
+
+    Computed by the kernel in use (`lavie.blocks.kernels`); all give the same numbers up to rounding.
+    """
+    if bias is not None:
+        # Fused kernels take a bias only if it has four axes and the last one lies in one piece.
+        bias = bias.reshape(1, -1, *bias.shape[-2:]).contiguous()
+    kernel = kernel_for(query)
+    if query.is_cuda and len(query) > MAX_BATCH:
+        return in_pieces(kernel, query, key, value, bias)
+    return kernel(query, key, value, bias)
+
+
+def in_pieces(kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    """Call a kernel for at most `MAX_BATCH` samples at a time: attention along the frames of a large video has more."""
+    pieces = zip(*(torch.split(each, MAX_BATCH) for each in (query, key, value)), strict=True)
+    return torch.cat([kernel(q, k, v, bias) for q, k, v in pieces])
+
+
+def check_heads(channels: int, num_heads: int) -> None:
+    """Refuse heads that would differ in width.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    if channels % num_heads:
+        raise ValueError(f"{channels} channels cannot be split into {num_heads} heads of equal size")
+
+
+def split_heads(x: Float[Tensor, "n l c"], num_heads: int) -> Float[Tensor, "n k l d"]:
+    """Give each head its channels."""
+    return rearrange(x, "n l (k d) -> n k l d", k=num_heads)
+
+
+def join_heads(heads: Float[Tensor, "n k l d"]) -> Float[Tensor, "n l c"]:
+    """Undo `split_heads`."""
+    return rearrange(heads, "n k l d -> n l (k d)")
 
 
 class Attention(nn.Module):
@@ -30,8 +66,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, *, num_heads: int, context_dim: int | None = None) -> None:
         super().__init__()
-        if channels % num_heads:
-            raise ValueError(f"{channels} channels cannot be split into {num_heads} heads of equal size")
+        check_heads(channels, num_heads)
         self.num_heads = num_heads
         context_dim = channels if context_dim is None else context_dim
         self.query = nn.Linear(channels, channels, bias=False)
@@ -61,13 +96,12 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "n q c"], context: Float[Tensor, "m s d"]
     ) -> tuple[Float[Tensor, "n k q h"], Float[Tensor, "m k s h"], Float[Tensor, "m k s h"]]:
         """Return queries of `x`, and keys and values of `context`, split into heads."""
-        heads = "n l (k d) -> n k l d"
         return (
-            rearrange(self.query(x), heads, k=self.num_heads),
-            rearrange(self.key(context), heads, k=self.num_heads),
-            rearrange(self.value(context), heads, k=self.num_heads),
+            split_heads(self.query(x), self.num_heads),
+            split_heads(self.key(context), self.num_heads),
+            split_heads(self.value(context), self.num_heads),
         )
 
     def merge(self, heads: Float[Tensor, "n k q h"]) -> Float[Tensor, "n q c"]:
         """Join the heads and mix them with the output projection."""
-        return self.out(rearrange(heads, "n k q d -> n q (k d)"))
+        return self.out(join_heads(heads))

@@ -2,11 +2,10 @@
 
 from typing import final
 
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lavie.blocks.attention import attend
+from lavie.blocks.attention import attend, check_heads, join_heads, split_heads
 
 
 @final
@@ -19,8 +18,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, *, num_heads: int = 1) -> None:
         super().__init__()
-        if channels % num_heads:
-            raise ValueError(f"{channels} channels cannot be split into {num_heads} heads of equal size")
+        check_heads(channels, num_heads)
         self.num_heads = num_heads
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)
@@ -29,8 +27,5 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "n l c"], bias: Float[Tensor, "*k l l"] | None = None) -> Float[Tensor, "n l c"]:
         """Attend inside each sequence; `bias` is added to the logits."""
-        query, key, value = (
-            rearrange(project(x), "n l (k d) -> n k l d", k=self.num_heads)
-            for project in (self.query, self.key, self.value)
-        )
-        return self.out(rearrange(attend(query, key, value, bias), "n k l d -> n l (k d)"))
+        query, key, value = (split_heads(project(x), self.num_heads) for project in (self.query, self.key, self.value))
+        return self.out(join_heads(attend(query, key, value, bias)))
