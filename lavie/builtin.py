@@ -38,7 +38,17 @@ from lavie.samplers import (
     unipc,
 )
 from lavie.spec import Spec
-from lavie.stages import cascade, coverage, free_noise, given_frames, latent_diffusion, low_res, windows
+from lavie.stages import (
+    cascade,
+    coverage,
+    fifo,
+    free_noise,
+    given_frames,
+    latent_diffusion,
+    low_res,
+    recursive,
+    windows,
+)
 from lavie.training import autoencoder as autoencoder_phase
 from lavie.training import denoiser as denoiser_phase
 from lavie.training import recipe
@@ -110,6 +120,8 @@ def lavie_components() -> list[type[Spec]]:
         coverage.AtOnceSpec,
         windows.WindowsSpec,
         free_noise.FreeNoiseSpec,
+        fifo.FifoSpec,
+        recursive.RecursiveSpec,
         # data and metrics
         head.HeadSpec,
         crop.CropSpec,

@@ -153,7 +153,7 @@ class Denoiser(nn.Module, ABC):
     def forward(
         self, noisy: Float[Tensor, "b c f h w"], timestep: Tensor, cond: Conditioning
     ) -> Float[Tensor, "b out f h w"]:
-        """Return the raw prediction; `timestep` is `b`, in [0, num_train_timesteps)."""
+        """Return the raw prediction; `timestep` is `b`, or `b f` where frames differ, in [0, num_train_timesteps)."""
 
     if TYPE_CHECKING:
 

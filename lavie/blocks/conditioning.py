@@ -14,7 +14,7 @@ from lavie.blocks.embedding import normal_embedding
 from lavie.spec import Count, Width
 
 
-def sinusoidal_features(values: Num[Tensor, " b"], dim: int) -> Float[Tensor, "b d"]:
+def sinusoidal_features(values: Num[Tensor, "*b"], dim: int) -> Float[Tensor, "*b d"]:
     """Return [cos(v·ω), sin(v·ω)] with ω_k = 10000^(-2k/dim), cosines first, in float32 (arXiv 1706.03762, §3.5).
 
     Multiplied before divided, as the official code does: the order moves the last bit of ω, and v is up to 1000.
@@ -22,7 +22,7 @@ def sinusoidal_features(values: Num[Tensor, " b"], dim: int) -> Float[Tensor, "b
     half = dim // 2
     exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32, device=values.device) / half
     frequencies = torch.exp(exponents)
-    angles = values.float()[:, None] * frequencies
+    angles = values.float()[..., None] * frequencies
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
@@ -36,10 +36,11 @@ class TimeEmbedding(nn.Module):
         self.expand = nn.Linear(dim, time_dim)
         self.mix = nn.Linear(time_dim, time_dim)
 
-    def forward(self, timestep: Num[Tensor, " b"]) -> Float[Tensor, "b 1 e"]:
-        """Embed one timestep per sample, with an axis for frames."""
+    def forward(self, timestep: Num[Tensor, " b"] | Num[Tensor, "b f"]) -> Float[Tensor, "b s e"]:
+        """Embed one timestep per sample, for all frames, or one per frame."""
         features = sinusoidal_features(timestep, self.dim).to(self.expand.weight.dtype)
-        return self.mix(F.silu(self.expand(features))).unsqueeze(1)
+        embedded = self.mix(F.silu(self.expand(features)))
+        return embedded if timestep.ndim == 2 else embedded.unsqueeze(1)
 
 
 def required(cond: Conditioning, name: str) -> Tensor:

@@ -136,7 +136,7 @@ class UNet3D(Denoiser):
         self.norm_out, self.conv_out = tail
 
     def forward(
-        self, noisy: Float[Tensor, "b c f h w"], timestep: Num[Tensor, " b"], cond: Conditioning
+        self, noisy: Float[Tensor, "b c f h w"], timestep: Num[Tensor, " b"] | Num[Tensor, "b f"], cond: Conditioning
     ) -> Float[Tensor, "b out f h w"]:
         """Predict from a noisy latent; `timestep` is in [0, num_train_timesteps)."""
         time_embed = self.time_embedding(timestep)

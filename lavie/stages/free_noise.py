@@ -1,5 +1,6 @@
 """FreeNoise: long videos from the noise of a short one, shuffled (arXiv 2310.15169)."""
 
+from itertools import cycle
 from typing import TYPE_CHECKING, Literal, final
 
 import torch
@@ -22,13 +23,13 @@ def shuffled_frames(source: NoiseSource, num_frames: int, window: int, stride: i
     The first window keeps its own noise. Behind it, each block of `stride` frames repeats a block of the window, the
     blocks taking turns, in an order drawn for it: any window holds nearly the same draws as the first.
     """
-    order = list(range(min(window, num_frames)))
-    for turn in range(num_frames):
+    order = list(range(window))
+    blocks = [range(start, min(start + stride, window)) for start in range(0, window, stride)]
+    for turn, block in enumerate(cycle(blocks)):
         if len(order) >= num_frames:
             break
-        start = turn * stride % window
-        block = torch.arange(start, min(start + stride, window))
-        order += block[torch.randperm(len(block), generator=source.generator("shuffle", turn))].tolist()
+        drawn = torch.randperm(len(block), generator=source.generator("shuffle", turn))
+        order += [block[index] for index in drawn.tolist()]
     return order[:num_frames]
 
 
@@ -43,10 +44,9 @@ class FreeNoise(Coverage):
     def latent(self, run: "Run") -> Float[Tensor, "b c f h w"]:
         """Sample the run and return the latents to decode."""
         spec, num_frames = self.spec, run.shape.num_frames
-        own = run.clip(range(min(spec.num_frames, num_frames)), [None] * len(run.requests)).initial()
         stride = spec.num_frames - spec.overlap
         orders = [shuffled_frames(source, num_frames, spec.num_frames, stride) for source in run.sources]
-        initial = torch.stack([noise[:, order] for noise, order in zip(own, orders, strict=True)])
+        initial = torch.stack([noise[:, order] for noise, order in zip(run.initial(), orders, strict=True)])
         return run.sample(blended(run, windows(num_frames, spec.num_frames, spec.overlap)), initial)
 
     def num_steps(self, num_frames: int) -> int:

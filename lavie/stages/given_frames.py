@@ -38,14 +38,14 @@ class GivenFrames(Source):
         if given is None:
             size = (shape.height // autoencoder.factor, shape.width // autoencoder.factor)
             nothing = torch.zeros(1, autoencoder.latent_channels, 0, *size).to(autoencoder.anchor)
-            return {"frames": self._lay_out(nothing, (), shape.num_frames)}
+            return {"frames": self.lay_out(nothing, (), shape.num_frames)}
         places = self._places(given, shape)
         video = given.video
         if (video.height, video.width) != (shape.height, shape.width):
             sizes = f"{video.height}×{video.width} where the stage makes {shape.height}×{shape.width}"
             raise SpecError([Fault("given", f"frames of {sizes}; resize them")])
         generator = noise.generator("posterior") if self.spec.posterior == "sample" else None
-        return {"frames": self._lay_out(video.encode(autoencoder, generator), places, shape.num_frames)}
+        return {"frames": self.lay_out(video.encode(autoencoder, generator), places, shape.num_frames)}
 
     def given(self, video: Float[Tensor, "b 3 f h w"], fps: float) -> list[Given]:
         """Return every `every`-th frame where frames are put between, and else the first."""
@@ -62,7 +62,7 @@ class GivenFrames(Source):
         for each in torch.split(latent, 1):
             pattern = self.spec.patterns[_draw(len(self.spec.patterns), generator)]
             places = _pattern(pattern, num_frames, self.spec.every, generator)
-            laid_out.append(self._lay_out(each[:, :, list(places)], places, num_frames))
+            laid_out.append(self.lay_out(each[:, :, list(places)], places, num_frames))
         return {"frames": torch.cat(laid_out)}
 
     def _places(self, given: Given, shape: VideoShape) -> tuple[int, ...]:
@@ -75,7 +75,8 @@ class GivenFrames(Source):
             raise SpecError([Fault("given.places", reason)])
         return places
 
-    def _lay_out(self, latent: Float[Tensor, "b c n p q"], places: Sequence[int], num_frames: int) -> Tensor:
+    def lay_out(self, latent: Float[Tensor, "b c n p q"], places: Sequence[int], num_frames: int) -> Tensor:
+        """Return latents of the frames at `places` among frames that are not given, then the mask, if there is one."""
         known = torch.zeros(len(latent), latent.shape[1], num_frames, *latent.shape[3:]).to(latent)
         if places and self.spec.fill == "nearest":
             known = latent[:, :, [nearest(places, frame) for frame in range(num_frames)]]

@@ -1,6 +1,6 @@
 """One diffusion run: requests, noise, text and given frames, ready to be sampled whole or in parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lavie.blocks.base import Conditioning
+from lavie.blocks.base import Conditioning, Place, SpatialLayer
+from lavie.errors import Fault, SpecError
 from lavie.samplers.base import Denoise, Noise
 from lavie.samplers.noise import NoiseSource, batch_noise
 from lavie.samplers.prediction import make_denoise
-from lavie.stages.base import Given, OnStep, Request, VideoShape
+from lavie.stages.base import OnStep, Request, VideoShape
 from lavie.stages.coverage import Part
 from lavie.stages.travel import check_seen, text_at
 
@@ -32,18 +33,18 @@ class Run:
     first: int = 0
     """Which frame of the noise its first frame has: a clip of a video draws what the video would there."""
 
-    def clip(self, frames: range, given: Sequence[Given | None]) -> "Run":
-        """Return a run for some frames of the video alone, with other given frames, and told what is asked for there.
+    ready: Mapping[str, Tensor] | None = None
+    """Inputs of the network's conditioners made elsewhere; None makes them of what the requests give."""
 
-        It may lie beyond the video's end; the last text holds there.
+    def clip(self, frames: range, inputs: Mapping[str, Tensor]) -> "Run":
+        """Return a run for some frames of the video alone, with inputs of its own, told what is asked for there.
+
+        It may lie before the video's beginning or beyond its end; the first and the last text hold there.
         """
         place = self._place(Part(frames))
-        requests = [
-            replace(request, prompt=text_at(request.prompt, place), given=each)
-            for request, each in zip(self.requests, given, strict=True)
-        ]
+        requests = [replace(request, prompt=text_at(request.prompt, place)) for request in self.requests]
         shape = self.shape.model_copy(update={"num_frames": len(frames)})
-        return replace(self, requests=requests, shape=shape, first=self.first + frames.start)
+        return replace(self, requests=requests, shape=shape, first=self.first + frames.start, ready=inputs)
 
     @property
     def size(self) -> tuple[int, int, int, int, int]:
@@ -65,10 +66,17 @@ class Run:
         """Return the noise of the solver's steps."""
         return batch_noise(self.sources, "step", self.first)
 
-    def denoise(self, part: Part | None = None) -> Denoise:
-        """Return the guided `denoise` of a part of the latent, or of all of it."""
-        guide = self.stage.guidance
-        return guide(self._denoise(self._texts, part), self._denoise(self._negatives, part))
+    def denoise(self, part: Part | None = None, levels: Sequence[float] | None = None) -> Denoise:
+        """Return the guided `denoise` of a part of the latent, or of all of it.
+
+        With `levels` each frame has its own noise level, and the sigma that is passed is what guidance goes by.
+
+        Raises:
+            SpecError: if guidance asks for something that the network does not have.
+        """
+        part = part or Part(range(self.shape.num_frames))
+        conditional, unconditional = (_Branch(self, part, levels, texts) for texts in (self.texts, self.negatives))
+        return self.stage.guidance(conditional, unconditional, perturbed=conditional.perturbed)
 
     def check_prompts(self, parts: Sequence[Part]) -> None:
         """Refuse prompts with segments of which no part would be told: a part is told what is asked for at its centre.
@@ -102,8 +110,8 @@ class Run:
     def inputs(self) -> dict[str, Tensor]:
         """Return the inputs of the network's conditioners, for all videos."""
         source, autoencoder = self.stage.source, self.stage.autoencoder
-        if source is None:
-            return {}
+        if self.ready is not None or source is None:
+            return {**(self.ready or {})}
         each = [
             source.inputs(request.given, self.shape, autoencoder, noise)
             for request, noise in zip(self.requests, self.sources, strict=True)
@@ -111,11 +119,13 @@ class Run:
         joined = {name: torch.cat([inputs[name] for inputs in each]) for name in each[0]}
         return {name: x.to(self.dtype) if x.is_floating_point() else x for name, x in joined.items()}
 
-    def _texts(self, part: Part) -> list[str]:
+    def texts(self, part: Part) -> list[str]:
+        """Return what each video is told about a part: the text of the segment that its centre lies in."""
         text, place = self.stage.spec.prompt.text, self._place(part)
         return [text(text_at(request.prompt, place)) for request in self.requests]
 
-    def _negatives(self, part: Part) -> list[str]:
+    def negatives(self, part: Part) -> list[str]:
+        """Return what guidance moves each video away from, the same in all parts."""
         own = self.stage.spec.prompt.negative
         return [own if request.negative_prompt is None else request.negative_prompt for request in self.requests]
 
@@ -127,7 +137,7 @@ class Run:
     def _contexts(self) -> dict[str, Tensor]:
         return {}
 
-    def _context(self, texts: Sequence[str]) -> Float[Tensor, "b l d"]:
+    def context(self, texts: Sequence[str]) -> Float[Tensor, "b l d"]:
         """Encode texts, each of them once and on its own: what else is in the batch does not change it."""
         encoder = self.stage.text_encoder
         if new := [text for text in dict.fromkeys(texts) if text not in self._contexts]:
@@ -135,15 +145,39 @@ class Run:
                 self._contexts.update({text: encoder.encode([text]).to(self.dtype) for text in new})
         return torch.cat([self._contexts[text] for text in texts])
 
-    def _denoise(self, texts: Callable[[Part], list[str]], part: Part | None) -> Denoise:
-        stage, whole = self.stage, Part(range(self.shape.num_frames))
 
-        # The text is encoded when first asked for: without guidance the unconditional branch never is.
-        def denoise(noisy: Tensor, sigma: float) -> Tensor:
-            inputs = self.inputs if part is None else part.of_inputs(self.inputs)
-            cond = Conditioning(self._context(texts(part or whole)), inputs=inputs)
-            return make_denoise(stage.denoiser, stage.schedule, stage.spec.prediction_type, cond, self.dtype)(
-                noisy, sigma
+@dataclass(frozen=True, eq=False)
+class _Branch:
+    """The network on a part of the latent with one kind of text: a `denoise` for guidance to combine."""
+
+    run: Run
+    part: Part
+    levels: Sequence[float] | None
+    texts: Callable[[Part], list[str]]
+    blind: frozenset[Place] = frozenset()
+
+    def __call__(self, noisy: Float[Tensor, "b c f h w"], sigma: float) -> Float[Tensor, "b c f h w"]:
+        """Return the denoised part. The text is encoded when first asked for: some guidances never do."""
+        run, stage = self.run, self.run.stage
+        cond = Conditioning(
+            run.context(self.texts(self.part)), inputs=self.part.of_inputs(run.inputs), blind=self.blind
+        )
+        denoise = make_denoise(stage.denoiser, stage.schedule, stage.spec.prediction_type, cond, run.dtype)
+        if self.levels is None:
+            return denoise(noisy, sigma)
+        return denoise(noisy, torch.tensor(self.levels, dtype=torch.float64).expand(len(noisy), -1))
+
+    def perturbed(self, places: frozenset[Place]) -> Denoise:
+        """Return the same with self-attention at some places that sees nothing but its own token.
+
+        Raises:
+            SpecError: if the network has none there, naming where it has.
+        """
+        layers = [layer for layer in self.run.stage.denoiser.modules() if isinstance(layer, SpatialLayer)]
+        known = {layer.place for layer in layers if layer.place is not None}
+        if missing := places - known:
+            has, lacks = (", ".join(sorted(map(str, each))) for each in (known, missing))
+            raise SpecError(
+                [Fault("guidance.places", f"no self-attention at {lacks}; the network has it at {has or 'no place'}")]
             )
-
-        return denoise
+        return replace(self, blind=places)

@@ -60,7 +60,7 @@ def test_hard_chunks_are_the_videos_that_the_chunks_would_be_alone(tmp_path: Pat
     latent = latent_of(stage)
     run = run_of(stage, 7)
     for frames in (range(0, 3), range(3, 6), range(6, 7)):
-        alone = run.clip(frames, [None])
+        alone = run.clip(frames, {})
         assert torch.equal(latent[:, :, frames], alone.sample(alone.denoise(), alone.initial()))
 
 
@@ -87,7 +87,7 @@ def test_what_only_one_window_sees_is_that_windows_own(tmp_path: Path) -> None:
 def test_chunking_does_not_change_the_noise(tmp_path: Path) -> None:
     run = run_of(small_stage(tmp_path), 9)
     whole, noise = run.initial(), run.noise()(1, run.size)
-    clip = run.clip(range(4, 9), [None])
+    clip = run.clip(range(4, 9), {})
     assert torch.equal(clip.initial(), whole[:, :, 4:])
     assert torch.equal(clip.noise()(1, clip.size), noise[:, :, 4:])
 
