@@ -123,6 +123,7 @@ def _trainer(
 ) -> "Trainer":
     import torch
 
+    from lavie.blocks.kernels import check_attention
     from lavie.generation.choice import find_device
     from lavie.generation.record import foreign_components
     from lavie.registry import installed
@@ -135,10 +136,12 @@ def _trainer(
     recipe = load_spec(spec, registry, settings, kind="recipe")
     if not isinstance(recipe, TrainSpec):
         raise UsageError(f"{spec}: recipes of type train are trained, not {type(recipe).__name__}")
+    device = find_device(machine.device)
+    check_attention(None, device)
     return Trainer(
         recipe,
         output_dir,
-        device=find_device(machine.device),
+        device=device,
         phases=part.phases,
         until_phase=part.until_phase,
         components=foreign_components(recipe, registry),

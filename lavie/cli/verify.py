@@ -20,6 +20,7 @@ def verify(
     *paths: Path,
     device: Literal["cpu", "cuda"] = "cpu",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    attention: str | None = None,
     json: bool = False,
 ) -> int:
     """Compare this machine's numbers with recorded ones.
@@ -36,6 +37,8 @@ def verify(
         Where networks run.
     dtype
         Precision of networks; half precision has bounds of its own.
+    attention
+        Kernel that computes attention: sdpa, math, xformers. [default: sdpa, or what LAVIE_ATTENTION says]
     json
         Print one JSON document instead of rows.
     """
@@ -44,11 +47,13 @@ def verify(
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device cuda: torch {torch.__version__} sees no CUDA device here. Use cpu")
+    from lavie.blocks.kernels import use_attention
     from lavie.verification import conditions, verify_file
 
-    results = (verify_file(file, device, dtype) for file in files)
-    heading = conditions(device, dtype)
-    counts = _print_json(results, heading) if json else _print_rows(results, heading, [file.stem for file in files])
+    with use_attention(attention, device, getattr(torch, dtype)):
+        results = (verify_file(file, device, dtype) for file in files)
+        heading = conditions(device, dtype)
+        counts = _print_json(results, heading) if json else _print_rows(results, heading, [file.stem for file in files])
     return DONE if counts["pass"] == len(files) else FAILED
 
 

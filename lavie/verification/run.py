@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from lavie.blocks.kernels import DEFAULT, attention_in_use
 from lavie.errors import LavieError, WeightsError
 from lavie.samplers.recorded_tables import UnsupportedError
 from lavie.verification.comparison import Comparison, MismatchError, Place, measure, worst
@@ -61,7 +62,9 @@ def verify_file(path: Path, device: str = "cpu", dtype: DTypeName = "float32") -
 
 def conditions(device: str = "cpu", dtype: DTypeName = "float32") -> str:
     """Say in a line where and how things run, and what bounds that widens."""
-    return f"{Place(torch.device(device), getattr(torch, dtype))}; all else in float32 on the CPU"
+    place, kernel = Place(torch.device(device), getattr(torch, dtype)), attention_in_use()
+    attention = "" if kernel == DEFAULT else f", attention by {kernel}"
+    return f"{place}{attention}; all else in float32 on the CPU"
 
 
 def _compare(golden: Golden, place: Place) -> Comparison:

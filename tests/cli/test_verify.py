@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from lavie.blocks.kernels import KERNELS, plain
 from lavie.cli.app import run
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -54,6 +56,19 @@ def test_half_precision_says_that_its_bounds_are_looser(folder, capsys):
     assert "5e-02 L2" in lines[2]
 
 
+def test_another_attention_kernel_is_used_and_named(folder, capsys, monkeypatch):
+    calls: list[int] = []
+
+    def counting(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        calls.append(len(query))
+        return plain(query, key, value, bias)
+
+    monkeypatch.setitem(KERNELS, "counting", counting)
+    assert run(["verify", str(folder), "--attention", "counting"]) == 0
+    assert calls
+    assert "networks on cpu in float32, attention by counting; all else" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -62,6 +77,7 @@ def test_half_precision_says_that_its_bounds_are_looser(folder, capsys):
         (["{folder}/empty"], "no .safetensors file in this folder"),
         (["{folder}", "--dtype", "float8"], "dtype"),
         (["{folder}", "--device", "abacus"], "device"),
+        (["{folder}", "--attention", "flash"], "unknown kernel 'flash'. Known: sdpa, math, xformers"),
     ],
 )
 def test_bad_usage_is_told_in_a_line(folder, capsys, words, reason):
