@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lavie.errors import LavieError, PluginError, PromptError, SpecError, VideoError, WeightsError
     from lavie.generation.api import generate
-    from lavie.generation.model import GeneratedVideo
+    from lavie.generation.generated import GeneratedVideo
     from lavie.plugins import hookimpl
     from lavie.registry import Registry, installed
     from lavie.spec import PerLevel, Spec, dump, spec_hash
@@ -42,7 +42,7 @@ __all__ = [
 _HOMES = {
     "lavie.generation.api": ("generate",),
     "lavie.errors": ("LavieError", "PluginError", "PromptError", "SpecError", "VideoError", "WeightsError"),
-    "lavie.generation.model": ("GeneratedVideo",),
+    "lavie.generation.generated": ("GeneratedVideo",),
     "lavie.plugins": ("hookimpl",),
     "lavie.registry": ("Registry", "installed"),
     "lavie.spec": ("PerLevel", "Spec", "dump", "spec_hash"),

@@ -14,9 +14,16 @@ from lavie.video import Frames, enlarge
 
 MAX_ROWS = 100
 """Most videos on one sheet."""
+COLUMNS = 8
+"""Frames in a row."""
 _GAP = 6
 _TEXT = 18
 _PAPER, _INK = (250, 250, 250), (30, 30, 30)
+
+
+def chosen_frames(count: int, columns: int = COLUMNS) -> list[int]:
+    """Return which of `count` frames a row shows: `columns` of them, spread from the first to the last."""
+    return np.linspace(0, count - 1, min(columns, count)).round().astype(int).tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +34,13 @@ class Row:
     caption: str
 
     @classmethod
-    def of(cls, frames: Frames, caption: str, columns: int = 8, side: int = 128) -> "Row":
+    def of(cls, frames: Frames, caption: str, columns: int = COLUMNS, side: int = 128) -> "Row":
         """Take `columns` frames spread from the first to the last, with the shorter side near `side` pixels.
 
         Small videos are enlarged by a whole factor so that their pixels stay sharp; large ones are shrunk.
         """
         count, height, width, _ = frames.shape
-        columns = min(columns, count)
-        chosen = frames[np.linspace(0, count - 1, columns).round().astype(int)]
+        chosen = frames[chosen_frames(count, columns)]
         shorter = min(height, width)
         if shorter <= side:
             return cls(enlarge(chosen, max(1, round(side / shorter))), caption)
@@ -90,4 +96,4 @@ def write_contact_sheet(path: Path, rows: Sequence[Row]) -> None:
         raise VideoError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-__all__ = ["MAX_ROWS", "Row", "draw_contact_sheet", "write_contact_sheet"]
+__all__ = ["MAX_ROWS", "Row", "chosen_frames", "draw_contact_sheet", "write_contact_sheet"]

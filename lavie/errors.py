@@ -53,3 +53,7 @@ class VideoError(LavieError, ValueError):
 
 class PromptError(LavieError, ValueError):
     """A prompt that cannot be used, with the reason."""
+
+
+class OutOfMemoryError(LavieError, MemoryError):
+    """What was asked for turns out not to fit into memory."""

@@ -68,7 +68,7 @@ def run(tokens: Sequence[str]) -> int:
         return BAD_INPUT
     except LavieError as error:
         complain(str(error))
-        return BAD_INPUT
+        return FAILED if isinstance(error, MemoryError) else BAD_INPUT
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
@@ -91,11 +91,12 @@ def main() -> NoReturn:
 
 def environment() -> str:
     """Describe what bug reports need to say, without importing anything heavy."""
-    names = ("torch", "numpy", "pydantic", "av")
+    names = ("torch", "xformers", "numpy", "pydantic", "av")
     lines = [f"lavie {lavie_version()}", f"python {platform.python_version()}"]
     lines += [f"{name} {_version_of(name)}" for name in names]
     lines += [f"platform {platform.platform()}", f"cpu threads {_num_threads()}"]
     lines.append(f"nvidia device {'present' if Path('/dev/nvidia0').exists() else 'none found'}")
+    lines.append(f"attention {os.environ.get('LAVIE_ATTENTION') or 'sdpa'}")
     return "\n".join(lines)
 
 

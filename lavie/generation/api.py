@@ -4,9 +4,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from lavie.blocks.kernels import check_attention
 from lavie.errors import PromptError
 from lavie.generation.choice import check_seed, choose_model
-from lavie.generation.model import GeneratedVideo
+from lavie.generation.generated import GeneratedVideo
+from lavie.generation.given import GivenFiles, read_given
+from lavie.generation.memory import check_memory
 from lavie.generation.prompts import normalise
 from lavie.stages import Request, StageSpec
 
@@ -16,6 +19,9 @@ def generate(
     *,
     negative_prompt: str | None = None,
     seed: int = 0,
+    first_frame: str | Path | None = None,
+    last_frame: str | Path | None = None,
+    video: str | Path | None = None,
     spec: str | Path | StageSpec | None = None,
     overrides: Sequence[str] = (),
     weights: str | Path | None = None,
@@ -23,19 +29,25 @@ def generate(
 ) -> GeneratedVideo:
     """Make a video from a prompt: the same seed, spec and weights give the same video.
 
-    `overrides` change the spec, as in `["sampler.num_inference_steps=8", "video.num_frames=32"]`.
+    `first_frame` and `last_frame` are pictures, `video` a file or a folder of numbered pictures, for models that start
+    from them. `overrides` change the spec, as in `["sampler.num_inference_steps=8", "video.num_frames=32"]`.
 
     Raises:
-        LavieError: the kind of which tells what is wrong: prompt, spec or weights.
+        LavieError: the kind of which tells what is wrong: prompt, spec, weights, files, or too little memory.
     """
     if not isinstance(prompt, str):
         raise PromptError(f"prompt: must be text, got {type(prompt).__name__}")
     negative = None if negative_prompt is None else normalise(negative_prompt, "negative prompt")
-    request = Request(normalise(prompt), negative, check_seed(seed))
     model = choose_model(spec, overrides=overrides, weights=weights, device=device)
+    check_attention(None, model.device)
+    logger = logging.getLogger(__name__)
+    files = GivenFiles(*(None if path is None else Path(path) for path in (first_frame, last_frame, video)))
+    given = read_given(files, model, on_note=logger.warning)
+    check_memory(model.spec, None if given is None else given.shape)
+    request = Request(normalise(prompt), negative, check_seed(seed), given)
     stage = model.load()
     for warning in model.check_prompts(stage, [request.prompt, request.negative_prompt or ""]):
-        logging.getLogger(__name__).warning(warning)
+        logger.warning(warning)
     return model.make(stage, request)
 
 

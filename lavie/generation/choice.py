@@ -1,6 +1,5 @@
 """From names and options to a model: every choice is checked here, before anything is built."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,10 +7,11 @@ import torch
 
 from lavie.building import build
 from lavie.errors import Fault, SpecError, WeightsError
+from lavie.generation.memory import check_memory
 from lavie.generation.model import DTYPES, Model
 from lavie.registry import Registry, installed
 from lavie.specfile import change_spec, load_spec
-from lavie.stages import StageSpec, VideoShape
+from lavie.stages import StageSpec
 from lavie.stages.loading import shipped_weights, weights_in
 from lavie.weights.files import read_manifest
 
@@ -41,9 +41,9 @@ def choose_model(
     if dtype not in DTYPES:
         raise SpecError([Fault("dtype", f"unknown dtype {dtype!r}. Known: {', '.join(DTYPES)}")])
     loaded = choose_spec(spec, overrides=overrides, weights=weights, registry=registry)
-    check_memory(loaded.shape())
     with torch.device("meta"):
         build(loaded, registry)
+    check_memory(loaded)
     name = _name(spec, weights)
     folders = shipped_weights(loaded, name) if weights is None else weights_in(Path(weights), loaded)
     if missing := [part for part in loaded.parts() if part not in folders]:
@@ -102,20 +102,6 @@ def find_device(name: str) -> str:
     return name
 
 
-def check_memory(shape: VideoShape, scale: int = 1) -> None:
-    """Refuse a video whose pixels alone, once as floats and once as bytes of the file, exceed this machine's memory.
-
-    Raises:
-        SpecError: with both numbers of bytes.
-    """
-    needed = shape.num_frames * shape.height * shape.width * 3 * (8 + scale**2)
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
-    if needed > present:
-        size = f"{shape.num_frames} frames of {shape.height}×{shape.width}"
-        reason = f"{size} need more than {needed / 2**30:,.0f} GiB for pixels alone; this machine has"
-        raise SpecError([Fault("video", f"{reason} {present / 2**30:,.0f} GiB of memory")])
-
-
 def check_seed(seed: object) -> int:
     """Return a seed, or refuse it.
 
@@ -127,4 +113,4 @@ def check_seed(seed: object) -> int:
     return seed
 
 
-__all__ = ["DEFAULT_SPEC", "check_memory", "check_seed", "choose_model", "choose_spec", "find_device"]
+__all__ = ["DEFAULT_SPEC", "check_seed", "choose_model", "choose_spec", "find_device"]

@@ -2,76 +2,25 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from lavie.errors import VideoError
-from lavie.generation.record import (
-    Recipe,
-    Record,
-    comment_of,
-    environment,
-    foreign_components,
-    sidecar_of,
-    write_sidecar,
-)
+from lavie.generation.generated import GeneratedVideo
+from lavie.generation.memory import LOADING_REMEDY, answering, decoding_remedy, sampling_remedy
+from lavie.generation.record import Recipe, Record, environment, foreign_components
 from lavie.generation.vocabulary import check_words
 from lavie.registry import Registry
 from lavie.spec import dump, spec_hash
-from lavie.stages import LazyVideo, OnStep, Request, Stage, StageSpec, VideoShape, load_stage
+from lavie.stages import Given, Keep, OnStep, Request, Stage, StageSpec, VideoShape, load_stage
 from lavie.stages.loading import Weights
-from lavie.video import Frames, check_format, enlarge, to_frames, write_video
 from lavie.weights.files import WEIGHTS_FILE, read_manifest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precisions of the networks, by name."""
-
-
-@dataclass(frozen=True, eq=False)
-class GeneratedVideo:
-    """A video and the record of what made it; pixels are decoded when they are asked for."""
-
-    source: LazyVideo
-    """One video."""
-    record: Record
-
-    @property
-    def fps(self) -> float:
-        """Return the frames per second."""
-        return self.source.fps
-
-    @cached_property
-    def video(self) -> Float[Tensor, "3 f h w"]:
-        """Pixels in [-1, 1], all at once."""
-        return self.source.video()[0]
-
-    def frames(self) -> Frames:
-        """Return the video as files hold it: uint8, `f h w c`."""
-        return to_frames(self.video)
-
-    def save(self, path: str | Path, scale: int = 1) -> Path:
-        """Write an .mp4 or .gif, each pixel as a square of `scale` × `scale`, and the record beside it.
-
-        Raises:
-            VideoError: naming the path, if the format cannot hold the video or the disk does not take it.
-        """
-        path = Path(path)
-        frames = enlarge(self.frames(), scale)
-        recipe = self.record.recipe.model_copy(update={"scale": scale})
-        record = self.record.model_copy(update={"recipe": recipe})
-        check_format(path, frames.shape[1], frames.shape[2], self.fps)
-        with suppress(OSError):
-            sidecar_of(path).unlink()  # it would tell of the video that is replaced
-        write_video(path, frames, self.fps, comment_of(record))
-        write_sidecar(path, record)
-        return path
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +47,9 @@ class Model:
         ]
         return each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest()
 
-    def shape(self) -> VideoShape:
-        """Return size and rate of the videos that come out."""
-        return self.spec.shape()
+    def shape(self, given: Given | None = None) -> VideoShape:
+        """Return size and rate of the videos that come out, of given frames if there are any."""
+        return self.spec.shape(None if given is None else given.shape)
 
     def first(self) -> StageSpec:
         """Return the spec of the stage that the request goes to."""
@@ -122,6 +71,7 @@ class Model:
             seed=request.seed,
             spec_hash=self.hash,
             weights_sha256=self.weights_sha256,
+            given=request.given.sha256 if request.given is not None else "",
             dtype=self.dtype,
             scale=scale,
         )
@@ -131,8 +81,10 @@ class Model:
 
         Raises:
             WeightsError: if they are damaged or belong to another network.
+            OutOfMemoryError: naming the remedy.
         """
-        return load_stage(self.spec, self.weights, self.device, DTYPES[self.dtype])
+        with answering(self.device, "loading the weights", LOADING_REMEDY):
+            return load_stage(self.spec, self.weights, self.device, DTYPES[self.dtype])
 
     def check_prompts(self, stage: Stage, prompts: Sequence[str]) -> list[str]:
         """Refuse prompts with words that the model never learned; return warnings about what is cut off.
@@ -143,15 +95,23 @@ class Model:
         warnings = [check_words(prompt, stage.unknown_words(prompt), self.first(), self.name) for prompt in prompts]
         return [warning for warning in warnings if warning]
 
-    def make(self, stage: Stage, request: Request, on_step: OnStep | None = None) -> GeneratedVideo:
-        """Make one video, alone in its batch, so that what else is asked for cannot change it."""
+    def make(
+        self, stage: Stage, request: Request, on_step: OnStep | None = None, keep: Keep | None = None
+    ) -> GeneratedVideo:
+        """Make one video, alone in its batch, so that what else is asked for cannot change it.
+
+        Raises:
+            OutOfMemoryError: naming the stage and the remedy.
+        """
         start = time.perf_counter()
-        try:
-            video = stage.generate([request], on_step)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
-                raise VideoError(f"out of memory on {self.device}: ask for fewer frames or a smaller size") from error
-            raise
+
+        def sampled(name: str, make: Callable[[], Tensor]) -> Tensor:
+            doing = f"sampling in the stage {name}"
+            with answering(self.device, doing, sampling_remedy(self.spec, name)):
+                return make() if keep is None else keep(name, make)
+
+        with answering(self.device, "handing over to the next stage", "ask for fewer frames or a smaller size"):
+            video = stage.generate([request], on_step, sampled)
         record = Record(
             recipe=self.recipe(request),
             spec_name=self.name,
@@ -160,7 +120,7 @@ class Model:
             components=foreign_components(self.spec, self.registry),
             seconds={"generate": round(time.perf_counter() - start, 3)},
         )
-        return GeneratedVideo(video, record)
+        return GeneratedVideo(video, record, decoding_remedy(self.spec))
 
 
-__all__ = ["DTYPES", "GeneratedVideo", "Model"]
+__all__ = ["DTYPES", "Model"]

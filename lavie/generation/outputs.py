@@ -1,19 +1,20 @@
 """The folder that generated videos go to: names without prompts, nothing overwritten, nothing made twice."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lavie.contact_sheet import MAX_ROWS, Row, write_contact_sheet
 from lavie.errors import VideoError
-from lavie.generation.choice import check_memory
-from lavie.generation.model import GeneratedVideo, Model
-from lavie.generation.prompts import hash_of, shorten
-from lavie.generation.record import Recipe, Record, read_record, sidecar_of, write_sidecar
-from lavie.stages import OnStep, Request, Stage
-from lavie.video import check_format, read_video
+from lavie.generation.generated import GeneratedVideo, OnFrame
+from lavie.generation.latents import Latents
+from lavie.generation.memory import check_memory
+from lavie.generation.model import Model
+from lavie.generation.prompts import hash_of
+from lavie.generation.record import Recipe, Record, environment, read_record, sidecar_of, write_sidecar
+from lavie.stages import Given, OnStep, Request, Stage
+from lavie.video import ENDINGS, check_format
 
 _REMEDY = "Use --overwrite, or another folder"
 
@@ -23,25 +24,30 @@ class Outputs:
     """Where videos are written, and how."""
 
     folder: Path
-    ending: Literal["mp4", "gif"] = "mp4"
+    format: Literal["mp4", "webm", "gif", "png"] = "mp4"
     scale: int = 1
     overwrite: bool = False
+    keep_latents: bool = False
+    """Leave the latents of every stage in a folder beside the video."""
 
     def path(self, recipe: Recipe) -> Path:
-        """Name the file of a recipe by seed, spec and prompt: the same in every run, and safe in every file system."""
-        prompt = hash_of(recipe.prompt, recipe.negative_prompt or "")
-        return self.folder / f"{recipe.seed}-{recipe.spec_hash}-{prompt}.{self.ending}"
+        """Name the file of a recipe by seed, spec, and prompt and given frames.
 
-    def check(self, model: Model) -> None:
-        """Refuse videos that the format cannot hold or that, enlarged, do not fit into memory.
+        The name is the same in every run, and safe in every file system.
+        """
+        prompt = hash_of(recipe.prompt, recipe.negative_prompt or "", recipe.given)
+        return self.folder / f"{recipe.seed}-{recipe.spec_hash}-{prompt}{ENDINGS[self.format]}"
+
+    def check(self, model: Model, given: Given | None = None) -> None:
+        """Refuse videos that the format cannot hold or that do not fit into memory.
 
         Raises:
             VideoError: naming the limit.
             SpecError: naming the size.
         """
-        shape, scale = model.shape(), self.scale
-        check_format(self.folder / f"video.{self.ending}", shape.height * scale, shape.width * scale, shape.fps)
-        check_memory(shape, scale)
+        shape, scale = model.shape(given), self.scale
+        check_format(self.folder / f"video{ENDINGS[self.format]}", shape.height * scale, shape.width * scale, shape.fps)
+        check_memory(model.spec, None if given is None else given.shape, scale)
 
     def prepare(self) -> None:
         """Make the folder if it is missing, and see that files can be written to it.
@@ -81,13 +87,28 @@ class Outputs:
         if not sidecar_of(path).exists():
             write_sidecar(path, record)
 
-    def write(self, video: GeneratedVideo) -> Path:
+    def write(self, video: GeneratedVideo, on_frame: OnFrame | None = None) -> Path:
         """Write a video and its record.
 
         Raises:
             VideoError: naming the path, if the disk does not take it.
+            OutOfMemoryError: if its pixels cannot be decoded.
         """
-        return video.save(self.path(video.record.recipe), self.scale)
+        return video.save(self.path(video.record.recipe), self.scale, on_frame)
+
+    def latents_of(self, path: Path) -> Path:
+        """Return where the latents of a video stay if they are kept."""
+        return path.with_suffix(".latents")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how a run gets on."""
+
+    on_step: OnStep | None = None
+    on_frame: OnFrame | None = None
+    on_note: Callable[[str], None] | None = None
+    """Called with a line on whatever may surprise."""
 
 
 @dataclass(frozen=True)
@@ -116,48 +137,34 @@ def plan(requests: Iterable[Request], model: Model, outputs: Outputs) -> list[Jo
 
 
 def run(
-    jobs: Iterable[Job], model: Model, stage: Stage | None, outputs: Outputs, on_step: OnStep | None = None
-) -> Iterator[tuple[Job, GeneratedVideo | None]]:
+    jobs: Iterable[Job], model: Model, stage: Stage | None, outputs: Outputs, watch: Watch = Watch()
+) -> Iterator[Job]:
     """Make the videos that are not there, one by one, and hand out each job once its file is whole on disk.
 
-    The stage may be left out where every job is done; a done job comes without a video.
+    The stage may be left out where every job is done. Latents lie in the folder from when a stage has made them until
+    the video is whole; what is there of an earlier run, which did not come to its end, is not made again.
 
     Raises:
         VideoError: naming the path, if one cannot be written; those before it stay.
+        OutOfMemoryError: naming what did not fit.
     """
     for job in jobs:
-        if job.is_done:
-            yield job, None
-        else:
+        if not job.is_done:
             assert stage is not None, "there are videos to make"
-            video = model.make(stage, job.request, on_step)
-            outputs.write(video)
-            yield job, video
+            kept = outputs.latents_of(job.path)
+            latents = Latents(
+                model.recipe(job.request),
+                environment(model.device),
+                outputs.folder,
+                kept=None if outputs.overwrite else kept,
+                on_note=watch.on_note,
+            )
+            outputs.write(model.make(stage, job.request, watch.on_step, latents.keep), watch.on_frame)
+            if outputs.keep_latents:
+                latents.move(kept)
+            else:
+                latents.remove()
+        yield job
 
 
-class Sheet:
-    """A contact sheet of a run, a row per video, as far as one sheet reaches."""
-
-    def __init__(self, jobs: Sequence[Job], folder: Path) -> None:
-        names = "\0".join(job.path.name for job in jobs)
-        self.path = folder / f"contact-sheet-{hash_of(names)}.png"
-        self._rows: list[Row] = []
-
-    def add(self, job: Job, video: GeneratedVideo | None) -> None:
-        """Add one video; one that an earlier run has made is read from its file."""
-        if len(self._rows) < MAX_ROWS:
-            frames = read_video(job.path).frames if video is None else video.frames()
-            prompt = shorten(job.request.prompt, 100)
-            self._rows.append(Row.of(frames, f"{prompt}  seed {job.request.seed}"))
-
-    def write(self) -> Path:
-        """Write the sheet.
-
-        Raises:
-            VideoError: naming the path, if it cannot be written.
-        """
-        write_contact_sheet(self.path, self._rows)
-        return self.path
-
-
-__all__ = ["Job", "Outputs", "Sheet", "plan", "run"]
+__all__ = ["Job", "Outputs", "Watch", "plan", "run"]

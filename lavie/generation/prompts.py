@@ -73,9 +73,10 @@ def _lines(path: Path) -> list[str]:
         ) from None
 
 
-def hash_of(prompt: str, negative_prompt: str = "") -> str:
-    """Return twelve hexadecimal digits for a normalised prompt and its negative: what file names hold of them."""
-    return hashlib.sha256(f"{prompt}\0{negative_prompt}".encode()).hexdigest()[:12]
+def hash_of(prompt: str, negative_prompt: str = "", given: str = "") -> str:
+    """Return twelve hexadecimal digits for a normalised prompt, its negative, and the hash of given frames, if any."""
+    parts = (prompt, negative_prompt, given) if given else (prompt, negative_prompt)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
 def shorten(prompt: str, length: int = 60) -> str:

@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lavie.atomic import replacing
+from lavie.blocks.kernels import attention_in_use
 from lavie.building import parts
 from lavie.errors import VideoError
 from lavie.registry import Registry
@@ -38,6 +39,8 @@ class Recipe(_Part):
     """Of the spec, overrides included, as `lavie.spec_hash` computes it."""
     weights_sha256: str = ""
     """Of the weights file; empty for weights drawn at random."""
+    given: str = ""
+    """The sha256 of the frames that the video starts from; empty where it starts from text alone."""
     dtype: str = "float32"
     scale: Annotated[int, Field(ge=1)] = 1
     """Side of the square that each pixel was written as, in pixels of the file."""
@@ -66,7 +69,7 @@ class Record(_Part):
 
 
 def environment(device: str) -> dict[str, str]:
-    """Describe what runs: versions, platform, and the device by name."""
+    """Describe what runs: versions, platform, the device by name, and the attention kernel."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
     return {
         "lavie": lavie_version(),
@@ -74,6 +77,7 @@ def environment(device: str) -> dict[str, str]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": f"{device} ({name})",
+        "attention": attention_in_use(),
     }
 
 

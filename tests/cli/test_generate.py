@@ -223,7 +223,7 @@ def test_an_interrupt_keeps_whole_files_and_says_how_to_go_on(
 ) -> None:
     steps: Iterator[BaseException | None] = iter([None, None, None, error])
 
-    def stop(display: Display, step: object) -> None:
+    def stop(display: Display, stage: str, step: object) -> None:
         if (reason := next(steps, None)) is not None:
             raise reason
 
@@ -241,7 +241,7 @@ def test_a_full_disk_ends_the_run_with_code_1(generate: Run, monkeypatch: pytest
     def fail(path: Path, *_: object) -> None:
         raise VideoError(f"{path}: cannot be written: No space left on device")
 
-    monkeypatch.setattr("lavie.generation.model.write_video", fail)
+    monkeypatch.setattr("lavie.generation.generated.write_video", fail)
     code, paths, err = generate("a star")
     assert (code, paths) == (1, [])
     assert "No space left on device\n0 of 1 videos are done; the same command makes the rest" in err
@@ -251,10 +251,10 @@ def test_too_little_memory_is_said_in_plain_words(generate: Run, monkeypatch: py
     def fail(*_: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("lavie.stages.latent_diffusion.LatentDiffusion.generate", fail)
+    monkeypatch.setattr("lavie.stages.coverage.AtOnce.latent", fail)
     code, _, err = generate("a star")
     assert code == 1
-    assert "out of memory on cpu: ask for fewer frames or a smaller size" in err
+    assert "out of memory on cpu while sampling in the stage base: ask for fewer frames or a smaller size" in err
 
 
 WORDS = st.sampled_from(["a", "red", "star", "../../x", "CON", "; rm", "🙂", "\u202e", "--", "-x", "'", "%s", "\x00"])
@@ -284,7 +284,7 @@ def test_on_a_terminal_a_bar_tells_video_steps_rate_and_time(generate: Run, monk
     monkeypatch.setenv("TERM", "xterm")
     code, paths, _ = generate("a star", "a circle")
     assert (code, len(paths)) == (0, 2)
-    for text in ("video 1 of 2", "video 2 of 2", "4/4", "steps/s"):
+    for text in ("video 1 of 2, sampling", "video 2 of 2, writing", "2/2", "3/3", "/s", "left"):
         assert text in terminal.getvalue()
     assert paths[0] not in terminal.getvalue()
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
@@ -12,9 +13,10 @@ from small_model import small_registry, small_spec, small_weights
 from lavie.errors import PromptError, VideoError
 from lavie.generation.choice import choose_model
 from lavie.generation.model import Model
-from lavie.generation.outputs import Job, Outputs, Sheet, plan, run
+from lavie.generation.outputs import Job, Outputs, Watch, plan, run
 from lavie.generation.prompts import normalise
 from lavie.generation.record import read_record, sidecar_of
+from lavie.generation.sheet import Sheet
 from lavie.stages import OnStep, PixelVideo, Request, Stage
 from lavie.video import read_video
 
@@ -73,7 +75,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 def make(requests: list[Request], model: Model, outputs: Outputs, stage: FakeStage | None = None) -> list[Path]:
     outputs.check(model)
     outputs.prepare()
-    return [job.path for job, _ in run(plan(requests, model, outputs), model, stage or FakeStage(), outputs)]
+    return [job.path for job in run(plan(requests, model, outputs), model, stage or FakeStage(), outputs)]
 
 
 def files(folder: Path) -> set[str]:
@@ -166,7 +168,7 @@ def test_old_records_do_not_outlive_the_video_they_tell_of(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lavie.generation.model.write_sidecar", fail)
+    monkeypatch.setattr("lavie.generation.generated.write_sidecar", fail)
     with pytest.raises(KeyboardInterrupt):
         make([Request("a")], model, Outputs(tmp_path, scale=2, overwrite=True))
     assert read_record(path).recipe.scale == 2
@@ -178,7 +180,7 @@ def test_the_same_request_gives_the_same_bytes(tmp_path: Path, model: Model) -> 
     for name, others in [("alone", []), ("among", [Request("x"), Request("y", seed=5)])]:
         jobs = plan([*others, Request("a", seed=7)], model, Outputs(tmp_path / name))
         (tmp_path / name).mkdir()
-        paths.append([job.path for job, _ in run(jobs, model, stage, Outputs(tmp_path / name))][-1])
+        paths.append([job.path for job in run(jobs, model, stage, Outputs(tmp_path / name))][-1])
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
@@ -213,21 +215,21 @@ def test_the_sheet_shows_new_and_old_videos(tmp_path: Path, model: Model) -> Non
     outputs = Outputs(tmp_path)
     make([Request("a")], model, outputs)
     jobs = plan([Request("a"), Request("b")], model, outputs)
-    sheet = Sheet(jobs, tmp_path)
-    for job, video in run(jobs, model, FakeStage(), outputs):
-        assert (video is None) == (job.request.prompt == "a")
-        sheet.add(job, video)
+    sheet = Sheet(jobs, tmp_path, 3)
+    for job in run(jobs, model, FakeStage(), outputs, Watch(on_frame=sheet.on_frame)):
+        assert job.is_done == (job.request.prompt == "a")
+        sheet.add(job)
     assert sheet.write() == sheet.path
     assert sheet.path.name.startswith("contact-sheet-")
-    assert Sheet(jobs[:1], tmp_path).path != sheet.path
+    assert Sheet(jobs[:1], tmp_path, 3).path != sheet.path
 
 
-def test_a_long_run_fills_one_sheet_and_no_more(tmp_path: Path, model: Model) -> None:
+def test_a_long_run_fills_one_sheet_and_no_more(tmp_path: Path) -> None:
     job = Job(Request("a"), tmp_path / "a.mp4", is_done=False)
-    video = model.make(FakeStage(), job.request)
-    sheet = Sheet([job], tmp_path)
+    sheet = Sheet([job], tmp_path, 3)
     for _ in range(150):
-        sheet.add(job, video)
+        sheet.on_frame(0, np.zeros((16, 16, 3), np.uint8))
+        sheet.add(job)
     assert sheet.write().is_file()
 
 
