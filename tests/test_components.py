@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_parts import BASE, CASCADE, INTERPOLATION, UPSCALING
 from torch import Tensor
 
 import lavie.builtin
@@ -20,16 +21,26 @@ INPUTS: dict[tuple[str, str], Mapping[str, Tensor]] = {
     ("conditioner", "concat"): {"frames": VIDEO_INPUT},
     ("conditioner", "noise_level"): {"noise_level": torch.tensor([3, 40])},
 }
+SHAPES = {"type": "shapes", "num_frames": 2, "height": 16, "width": 16}
+PATTERNS = ["none", "first", "first_and_last", "beginning", "all"]
 TINY = dump(load_spec("base-tiny", REGISTRY))
 SMALLER: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("autoencoder", "kl"): [{"channels": [8, 16], "num_res_blocks": 1, "norm_groups": 4, "attention": False}],
-    ("dataset", "head"): [{"clips": {"type": "shapes", "num_frames": 2, "height": 16, "width": 16}}],
+    ("dataset", "head"): [{"clips": SHAPES}],
+    ("dataset", "crop"): [{"clips": SHAPES, "height": 8, "width": 8}],
     ("denoiser", "unet"): [
         {"channels": [16, 32], "attention": True, "norm": {"groups": 8}, "context_dim": 8, "num_res_blocks": 1}
         | {"transformer": {"num_heads": 1, "temporal": {"type": "attention", "position": {"type": "rope", "dim": 8}}}}
     ],
     ("text_encoder", "clip"): [TINY["text_encoder"]],
-    ("stage", "latent_diffusion"): [TINY],
+    ("stage", "latent_diffusion"): [TINY, BASE, INTERPOLATION, UPSCALING],
+    ("stage", "cascade"): [CASCADE],
+    ("source", "given_frames"): [
+        {},
+        INTERPOLATION["source"],
+        {"posterior": "sample", "patterns": PATTERNS},
+    ],
+    ("source", "low_res"): [UPSCALING["source"], {"factor": 2, "schedule": "flow"}],
 }
 """Settings to check a component with whose defaults are too big to run, or missing."""
 

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor, nn
 
+from lavie.errors import Fault, SpecError
 from lavie.samplers.base import Step
 from lavie.spec import Size, Spec
 from lavie.stages.lazy_video import LazyVideo
@@ -57,7 +58,13 @@ class Given:
 
     @property
     def shape(self) -> VideoShape:
-        """Return the video's size and rate."""
+        """Return the video's size and rate.
+
+        Raises:
+            SpecError: if it is more than one video.
+        """
+        if self.video.batch_size != 1:
+            raise SpecError([Fault("given", f"holds {self.video.batch_size} videos; split them, one per request")])
         video = self.video
         return VideoShape(num_frames=video.num_frames, height=video.height, width=video.width, fps=video.fps)
 

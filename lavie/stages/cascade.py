@@ -7,6 +7,7 @@ from typing import Literal, final
 
 from torch import nn
 
+from lavie.errors import SpecError
 from lavie.stages.base import Given, Keep, OnStep, Request, Stage, StageSpec, VideoShape
 from lavie.stages.lazy_video import LazyVideo, PixelVideo
 from lavie.video import read_video, to_video, write_video
@@ -113,6 +114,6 @@ class CascadeSpec(StageSpec):
         for name, stage in self.parts().items():
             try:
                 stages[name] = stage.build()
-            except ValueError as error:
-                raise ValueError(f"{name}.{error}") from error
+            except SpecError as error:
+                raise SpecError([fault.below(name) for fault in error.faults], error.source) from error
         return Cascade(self, stages)

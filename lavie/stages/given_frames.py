@@ -31,6 +31,10 @@ class GivenFrames(Source):
         self.stage = "interpolation" if spec.every > 1 else "base"
         self.is_required = not spec.mask or spec.every > 1
 
+    def channels(self, autoencoder: Autoencoder) -> Mapping[str, int]:
+        """Return those of `frames`: the latent's, and the mask's."""
+        return {"frames": autoencoder.latent_channels + self.spec.mask}
+
     def inputs(
         self, given: Given | None, shape: VideoShape, autoencoder: Autoencoder, noise: NoiseSource
     ) -> Mapping[str, Tensor]:
@@ -71,7 +75,8 @@ class GivenFrames(Source):
         if len(places) != count or list(places) != sorted(set(places)):
             raise SpecError([Fault("given.places", f"need {count} different places in order, got {list(places)}")])
         if places and not 0 <= places[0] <= places[-1] <= last:
-            reason = f"frame {places[-1]} is given, but the video ends with frame {last}; ask for more frames"
+            outside, remedy = (places[0], "") if places[0] < 0 else (places[-1], "; ask for more frames")
+            reason = f"frame {outside} is given, but the video has frames 0 to {last}{remedy}"
             raise SpecError([Fault("given.places", reason)])
         return places
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lavie.blocks.autoencoder import Autoencoder, AutoencoderSpec
 from lavie.blocks.base import Denoiser, DenoiserSpec
+from lavie.blocks.conditioning import ConcatConditioner
 from lavie.blocks.text import TextEncoder, TextEncoderSpec
 from lavie.errors import Fault, SpecError
 from lavie.samplers.base import Sampler, SamplerSpec
@@ -101,6 +102,10 @@ class LatentDiffusion(Stage):
             shapes.append(self.spec.shape(request.given.shape if request.given is not None else None))
         if len(set(shapes)) > 1:
             raise SpecError([Fault("given", "the requests of one batch give videos of different sizes")])
+        if shapes[0].height % self.autoencoder.factor or shapes[0].width % self.autoencoder.factor:
+            size = f"{shapes[0].height}×{shapes[0].width}"
+            reason = f"makes {size} pixels, no multiples of the autoencoder's factor {self.autoencoder.factor}"
+            raise SpecError([Fault("given", f"{reason}; resize the video")])
         return shapes[0]
 
 
@@ -162,9 +167,24 @@ class LatentDiffusionSpec(StageSpec):
         autoencoder = self.autoencoder.build()
         for side in ("height", "width"):
             if (size := getattr(self.video, side)) % autoencoder.factor:
-                raise ValueError(
-                    f"video.{side}: {size} is no multiple of the autoencoder's factor {autoencoder.factor}"
-                )
-        return LatentDiffusion(
+                reason = f"{size} is no multiple of the autoencoder's factor {autoencoder.factor}"
+                raise SpecError([Fault(f"video.{side}", reason)])
+        stage = LatentDiffusion(
             self, text_encoder=self.text_encoder.build(), autoencoder=autoencoder, denoiser=self.denoiser.build()
         )
+        check_inputs(stage)
+        return stage
+
+
+def check_inputs(stage: LatentDiffusion) -> None:
+    """Refuse a network that reads inputs beside the latent which the stage's source does not give.
+
+    Raises:
+        SpecError: naming them.
+    """
+    given = stage.source.channels(stage.autoencoder) if stage.source is not None else {}
+    for each in stage.denoiser.modules():
+        if isinstance(each, ConcatConditioner) and given.get(each.name) != each.extra_channels:
+            said = ", ".join(f"{name!r} of {channels}" for name, channels in given.items()) or "nothing"
+            reason = f"the network reads {each.name!r} of {each.extra_channels} channels; the source gives {said}"
+            raise SpecError([Fault("denoiser.conditioners", reason)])

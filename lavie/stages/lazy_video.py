@@ -60,13 +60,19 @@ class LazyVideo(ABC):
         """Return all frames at once."""
         return self.frames(0, self.num_frames)
 
-    def encode(
-        self, autoencoder: Autoencoder, generator: torch.Generator | None = None, chunk: int = 8
-    ) -> Float[Tensor, "b c f p q"]:
-        """Return the latent, `chunk` frames being pixels at a time; with a generator a draw from the posterior."""
-        weight = autoencoder.anchor
-        pixels = (frames.to(weight) for frames in self.chunks(chunk))
-        return torch.cat([autoencoder.encode(each, generator) for each in pixels], dim=2)
+    @abstractmethod
+    def encode(self, autoencoder: Autoencoder, generator: torch.Generator | None = None) -> Float[Tensor, "b c f p q"]:
+        """Return the latent of all frames; with a generator a draw from the posterior."""
+
+
+@torch.no_grad()
+def encoded(
+    video: LazyVideo, autoencoder: Autoencoder, generator: torch.Generator | None
+) -> Float[Tensor, "b c f p q"]:
+    """Encode a video, a few frames being pixels at a time; draws are made frame by frame, whatever that number is."""
+    weight = autoencoder.anchor
+    size = at_once(video.height, video.width) if generator is None else 1
+    return torch.cat([autoencoder.encode(each.to(weight), generator) for each in video.chunks(size)], dim=2)
 
 
 @final
@@ -90,6 +96,10 @@ class PixelVideo(LazyVideo):
         """Return the videos of the batch, one by one."""
         return [PixelVideo(each, self.fps) for each in torch.split(self.pixels, 1)]
 
+    def encode(self, autoencoder: Autoencoder, generator: torch.Generator | None = None) -> Float[Tensor, "b c f p q"]:
+        """Return the latent of all frames; with a generator a draw from the posterior."""
+        return encoded(self, autoencoder, generator)
+
 
 @final
 class LatentVideo(LazyVideo):
@@ -102,7 +112,7 @@ class LatentVideo(LazyVideo):
         self.height, self.width = height * autoencoder.factor, width * autoencoder.factor
         self.fps = fps
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def frames(self, start: int, stop: int) -> Float[Tensor, "b 3 n h w"]:
         """Decode the frames from `start` up to, not including, `stop`."""
         latent = self.latent[:, :, start:stop].to(self.autoencoder.anchor)
@@ -115,3 +125,24 @@ class LatentVideo(LazyVideo):
     def split(self) -> Sequence["LatentVideo"]:
         """Return the videos of the batch, one by one."""
         return [LatentVideo(each, self.autoencoder, self.fps) for each in torch.split(self.latent, 1)]
+
+    @torch.no_grad()
+    def encode(self, autoencoder: Autoencoder, generator: torch.Generator | None = None) -> Float[Tensor, "b c f p q"]:
+        """Return the latent itself where that is what the autoencoder decodes; with a generator a draw, from pixels.
+
+        Decoding and encoding it again would only lose detail. Autoencoders are the same if their weights are, since
+        every stage of a cascade loads its own: LaVie's base stage and interpolation both have Stable Diffusion's.
+        """
+        if generator is None and are_same(autoencoder, self.autoencoder):
+            return self.latent.to(autoencoder.anchor)
+        return encoded(self, autoencoder, generator)
+
+
+def are_same(one: Autoencoder, other: Autoencoder) -> bool:
+    """Tell whether two autoencoders are one, or alike in every layer, weight and scale."""
+    if one is other:
+        return True
+    if (type(one), one.scaling_factor, repr(one)) != (type(other), other.scaling_factor, repr(other)):
+        return False
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(mine.dtype == its.dtype and torch.equal(mine, its.to(mine.device)) for mine, its in pairs)

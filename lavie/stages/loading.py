@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lavie.errors import WeightsError
-from lavie.spec import Spec
+from lavie.spec import Spec, suggest
 from lavie.stages.base import Stage, StageSpec
 from lavie.stages.latent_diffusion import LatentDiffusion, LatentDiffusionSpec
 from lavie.stages.residence import Always, InTurn
@@ -60,6 +60,9 @@ def load_stage(
         WeightsError: if a folder is damaged or belongs to another network; nothing is loaded then.
     """
     folders = weights_in(weights, spec) if isinstance(weights, Path) else weights or {}
+    if unknown := [name for name in folders if name not in spec.parts()]:
+        known = f"{suggest(unknown[0], spec.parts())} Stages: {', '.join(map(repr, spec.parts()))}"
+        raise WeightsError(f"weights for {unknown[0]!r}: the spec has no such stage.{known}")
     stage = _built(spec, folders.keys() == spec.parts().keys()).to(dtype=dtype).eval()
     parts = {name: _single(stage, name, folder) for name, folder in folders.items()}
     for name, part in parts.items():

@@ -1,13 +1,13 @@
 """A low-resolution video beside the latent: super-resolution."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, final
+from typing import Annotated, Literal, Self, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from einops import rearrange
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from lavie.blocks.autoencoder import Autoencoder
@@ -30,12 +30,22 @@ class LowRes(Source):
         self.spec = spec
         self.schedule = spec.schedule.build()
 
+    def channels(self, autoencoder: Autoencoder) -> Mapping[str, int]:
+        """Return those of `low_res`: red, green and blue.
+
+        Raises:
+            SpecError: if the video grows by another factor than the autoencoder's.
+        """
+        if autoencoder.factor != self.spec.factor:
+            reason = f"the video grows by {self.spec.factor}, but the autoencoder's factor is {autoencoder.factor}"
+            raise SpecError([Fault("source.factor", f"{reason}: the low-resolution video would not fit the latent")])
+        return {"low_res": 3}
+
     def inputs(
         self, given: Given | None, shape: VideoShape, autoencoder: Autoencoder, noise: NoiseSource
     ) -> Mapping[str, Tensor]:
         """Return `low_res`, the noised video, and `noise_level`, how noised it is."""
         assert given is not None, "the stage refuses requests without what it requires"
-        self._check(autoencoder)
         weight = autoencoder.anchor
         video = given.video.video()
         drawn = batch_noise([noise], "low_res")(0, tuple(video.shape))
@@ -67,11 +77,6 @@ class LowRes(Source):
     def _sigma(self, level: int) -> float:
         return float(self.schedule.sigmas[level])
 
-    def _check(self, autoencoder: Autoencoder) -> None:
-        if autoencoder.factor != self.spec.factor:
-            reason = f"the video grows by {self.spec.factor}, but the autoencoder's factor is {autoencoder.factor}"
-            raise SpecError([Fault("source.factor", f"{reason}: the low-resolution video would not fit the latent")])
-
 
 @final
 class LowResSpec(SourceSpec):
@@ -86,6 +91,12 @@ class LowResSpec(SourceSpec):
     """The highest level that training shows."""
     schedule: ScheduleSpec
     """Noise levels of the low-resolution video."""
+
+    @model_validator(mode="after")
+    def _is_within_training(self) -> Self:
+        if self.noise_level > self.max_noise_level:
+            raise ValueError(f"noise_level: {self.noise_level} is above max_noise_level, {self.max_noise_level}")
+        return self
 
     def shape(self, given: VideoShape, own: VideoShape) -> VideoShape:
         """Return the given shape, larger by the factor."""

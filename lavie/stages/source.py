@@ -23,6 +23,14 @@ class Source(ABC):
     """Whether there is nothing to be made without a given video."""
 
     @abstractmethod
+    def channels(self, autoencoder: Autoencoder) -> Mapping[str, int]:
+        """Return the channels of those inputs that are as large as the latent, by name.
+
+        Raises:
+            SpecError: if it does not go with the autoencoder.
+        """
+
+    @abstractmethod
     def inputs(
         self, given: Given | None, shape: VideoShape, autoencoder: Autoencoder, noise: NoiseSource
     ) -> Mapping[str, Tensor]:

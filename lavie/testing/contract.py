@@ -12,7 +12,7 @@ from lavie.building import parts, stands_alone
 from lavie.plugins import Owner, Plugin, hookimpl, kind_class
 from lavie.registry import LAVIE, Registry
 from lavie.spec import Spec, dump, spec_hash, type_of
-from lavie.testing import coverage, data, layers, networks, sampling
+from lavie.testing import coverage, data, layers, networks, sampling, stages
 from lavie.testing.expect import expect
 
 SITE = Site(channels=64, num_heads=2, context_dim=24, time_dim=48, norm_groups=8)
@@ -28,7 +28,8 @@ _CHECKS: dict[str, Callable[[Any, Site, Mapping[str, Tensor]], None]] = {
     "denoiser": networks.check_denoiser,
     "autoencoder": networks.check_autoencoder,
     "text_encoder": networks.check_text_encoder,
-    "stage": networks.check_stage,
+    "stage": stages.check_stage,
+    "source": stages.check_source,
     "coverage": coverage.check_coverage,
     "schedule": sampling.check_schedule,
     "guidance": sampling.check_guidance,

@@ -1,4 +1,4 @@
-"""What whole networks promise: denoiser, autoencoder, text encoder, stage. Big ones are checked by shape alone."""
+"""What whole networks promise: denoiser, autoencoder, text encoder. Big ones are checked by shape alone."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from lavie.blocks.autoencoder import Autoencoder, AutoencoderSpec
 from lavie.blocks.base import Conditioning, Denoiser, DenoiserSpec, Site
 from lavie.blocks.text import TextEncoder, TextEncoderSpec
-from lavie.stages.base import Stage, StageSpec
 from lavie.testing.expect import BATCH, NUM_FRAMES, NUM_TOKENS, build_on_meta, check_run, expect, seeded
 
 SMALL = 5_000_000
@@ -31,7 +30,7 @@ def check_denoiser(spec: DenoiserSpec, site: Site, inputs: Mapping[str, Tensor])
             x = torch.empty(BATCH, in_channels, num_frames, side, side)
             out, due = run(x, cond), (BATCH, out_channels, num_frames, side, side)
             expect(out.shape == due, spec, f"predicts shape {tuple(out.shape)} where {due} is due")
-    if not inputs and _is_small(network):
+    if not inputs and is_small(network):
         with seeded():
             network = spec.build()
             x = torch.randn(BATCH, in_channels, NUM_FRAMES, side, side)
@@ -44,7 +43,7 @@ def check_autoencoder(spec: AutoencoderSpec, site: Site, inputs: Mapping[str, Te
     expect(isinstance(autoencoder, Autoencoder), spec, f"builds {type(autoencoder).__name__}, no Autoencoder")
     side = 4 * autoencoder.factor
     device = torch.device("meta")
-    if _is_small(autoencoder):
+    if is_small(autoencoder):
         device = torch.device("cpu")
         with seeded():
             autoencoder = spec.build()
@@ -64,7 +63,7 @@ def check_text_encoder(spec: TextEncoderSpec, site: Site, inputs: Mapping[str, T
     due = (len(prompts), encoder.max_tokens, encoder.context_dim)
     token_ids = encoder.tokenize(prompts)
     expect(token_ids.shape == due[:2], spec, f"makes token numbers of shape {tuple(token_ids.shape)}, {due[:2]} is due")
-    if not _is_small(encoder):
+    if not is_small(encoder):
         context = encoder(token_ids.to("meta"))
     else:
         with seeded():
@@ -76,12 +75,6 @@ def check_text_encoder(spec: TextEncoderSpec, site: Site, inputs: Mapping[str, T
     expect(bool(encoder.lost_words(prompts[2])), spec, "does not tell which words are cut off")
 
 
-def check_stage(spec: StageSpec, site: Site, inputs: Mapping[str, Tensor]) -> None:
-    """Build without memory, and say how many steps there will be."""
-    stage = build_on_meta(spec, spec.build)
-    expect(isinstance(stage, Stage), spec, f"builds {type(stage).__name__}, which is no Stage")
-    expect(stage.num_steps() >= 1, spec, f"announces {stage.num_steps()} steps")
-
-
-def _is_small(network: nn.Module) -> bool:
+def is_small(network: nn.Module) -> bool:
+    """Tell whether a network is run with numbers."""
     return sum(parameter.numel() for parameter in network.parameters()) <= SMALL
