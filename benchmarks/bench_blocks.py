@@ -1,7 +1,7 @@
 """Single blocks of the denoiser's finest level: attention kernels, spatial layers and residual blocks."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,15 +14,10 @@ from benchmarks.settings import Setting
 from lavie import Registry, installed
 from lavie.blocks.attention import attend
 from lavie.blocks.base import Conditioning, ResBlockSpec, Site, SpatialSpec
+from lavie.blocks.kernels import KERNELS, use_attention, why_not
 
 SPATIAL = installed().components("spatial")
 RESBLOCKS = installed().components("resblock")
-
-
-def plain_attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return softmax(q·kᵀ/√d + bias)·v in four operations, with the scores in memory."""
-    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-    return torch.softmax(scores if bias is None else scores + bias, dim=-1) @ value
 
 
 @dataclass(frozen=True)
@@ -55,21 +50,29 @@ def drawn(*shape: int, seed: int) -> Tensor:
 
 
 @pytest.mark.benchmark(group="attention")
+@pytest.mark.parametrize("name", [name for name in KERNELS if name != "math"])
 @pytest.mark.parametrize("kind", ["spatial", "text", "temporal"])
 @torch.no_grad()
-def bench_attention_kernel(kind: str, bench: Bench, place: Place, setting: Setting) -> None:
-    """Compare the one kernel boundary with attention written out."""
+def bench_attention_kernel(kind: str, name: str, bench: Bench, place: Place, setting: Setting) -> None:
+    """Compare an attention kernel with attention written out."""
+    if reason := why_not(name, place.device, place.dtype):
+        pytest.skip(f"does not work here: {reason}")
     sizes = heads_of(kind, setting)
     dim = setting.widths.channels[0] // sizes.num_heads
     tokens = (sizes.queries, sizes.keys, sizes.keys)
     tensors = [drawn(sizes.sequences, sizes.num_heads, count, dim, seed=seed) for seed, count in enumerate(tokens)]
     if sizes.biased:
         tensors.append(drawn(sizes.num_heads, sizes.queries, sizes.keys, seed=3))
-    expected = plain_attend(*(tensor.double() for tensor in tensors))
     given = [tensor.to(place.device, place.dtype) for tensor in tensors]
-    bench.compare(lambda: attend(*given), lambda: plain_attend(*given), expected)
-    flops = count_flops(lambda: plain_attend(*(tensor.to("meta") for tensor in tensors)))
-    bench.note(case=f"{kind} kernel", baseline="written out", gflop=flops / 1e9)
+
+    def run(kernel: str, tensors: Sequence[Tensor]) -> Tensor:
+        with use_attention(kernel, place.device, place.dtype):
+            return attend(*tensors)
+
+    expected = run("math", [tensor.double() for tensor in tensors])
+    bench.compare(lambda: run(name, given), lambda: run("math", given), expected)
+    flops = count_flops(lambda: attend(*(tensor.to("meta") for tensor in tensors)))
+    bench.note(case=f"{kind}, {name}", baseline="math", gflop=flops / 1e9)
 
 
 def site_of(setting: Setting) -> Site:
