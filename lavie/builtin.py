@@ -15,6 +15,7 @@ from lavie.blocks import (
     unet,
 )
 from lavie.data import crop, head, shapes
+from lavie.metrics.drift import DriftSpec
 from lavie.metrics.shapes import ShapesAccuracySpec
 from lavie.registry import hookimpl
 from lavie.samplers import (
@@ -127,6 +128,7 @@ def lavie_components() -> list[type[Spec]]:
         crop.CropSpec,
         shapes.ShapesSpec,
         ShapesAccuracySpec,
+        DriftSpec,
         # training
         autoencoder_phase.AutoencoderPhaseSpec,
         denoiser_phase.DenoiserPhaseSpec,
