@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
 from lavie.errors import Fault, SpecError
+from lavie.watching import watchable
 
 Count = Annotated[int, Field(ge=1, le=4096)]
 """How many of something: layers, heads, steps, frames."""
@@ -73,6 +74,8 @@ class Spec(BaseModel):
         for name, field in cls.model_fields.items():
             if field.annotation is list or get_origin(field.annotation) is list:
                 raise TypeError(f"{cls.__name__}.{name}: write tuple[..., ...] instead of list; specs are frozen")
+        if "build" in vars(cls):
+            cls.build = watchable(vars(cls)["build"])  # type: ignore[attr-defined]
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

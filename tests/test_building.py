@@ -70,16 +70,50 @@ def test_parts_lists_every_spec_with_the_path_a_user_writes() -> None:
     assert len(paths) == len(set(paths))
 
 
-def test_watching_counts_what_each_part_builds_and_leaves_no_trace() -> None:
+def test_watching_counts_what_each_part_builds_and_for_whom() -> None:
     spec = REGISTRY.load(DenoiserSpec, SMALL)
-    before = [vars(type(part)).get("build") for _, part in parts(spec)]
-    with watched(spec) as built, torch.device("meta"):
+    with watched() as log, torch.device("meta"):
         build(spec, REGISTRY)
-    by_path = {path: len(built.get(id(part), [])) for path, part in parts(spec)}
+    build(spec, Registry(lavie.builtin))  # outside: not counted
+    built = {path: log.built(part) for path, part in parts(spec)}
     num_transformers = 2 * 2 + 1 + 2 * 3
-    assert by_path["transformer"] == by_path["transformer.temporal"] == num_transformers
-    assert by_path[""] == 1
-    assert before == [vars(type(part)).get("build") for _, part in parts(spec)]
+    assert len(built["transformer"]) == len(built["transformer.temporal"]) == num_transformers
+    assert len(built[""]) == 1
+    sites = [argument for each in built["transformer.temporal"] for argument in each.arguments]
+    assert {site.channels for site in sites if isinstance(site, Site)} == {32, 64}
+    assert all(isinstance(each.result, TemporalLayer) for each in built["transformer.temporal"])
+
+
+def test_a_method_that_calls_its_parents_counts_once() -> None:
+    class Child(FailingSpec):
+        def build(self, site: Site) -> TemporalLayer | None:
+            try:
+                return super().build(site)
+            except RuntimeError:
+                return None
+
+    spec = Child()
+    with watched() as log:
+        assert spec.build(Site(channels=8)) is None
+    assert [each.result for each in log.built(spec)] == [None]
+    assert not log.built(Child())
+
+
+def test_a_failure_that_was_dealt_with_is_not_blamed_for_a_later_one() -> None:
+    class Careful(FailingSpec):
+        type: Literal["careful"] = "careful"  # type: ignore[assignment]
+        first: TemporalSpec = FailingSpec()
+
+        def build(self, site: Site) -> TemporalLayer | None:
+            with pytest.raises(RuntimeError):
+                self.first.build(site)
+            raise ValueError("refused after all")
+
+    spec = Careful()
+    with watched() as log:
+        with pytest.raises(ValueError, match="after all") as caught:
+            spec.build(Site(channels=8))
+        assert log.failed(caught.value, spec) == (spec, "")
 
 
 def test_only_specs_that_need_no_host_stand_alone() -> None:

@@ -9,7 +9,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "lavie"
 FLOORS = [
-    {"errors", "version", "spec", "plugins", "registry", "document", "tree", "specfile", "schema", "building"},
+    {
+        "errors",
+        "version",
+        "watching",
+        "spec",
+        "plugins",
+        "registry",
+        "document",
+        "tree",
+        "specfile",
+        "schema",
+        "building",
+    },
     {"atomic"},
     {"video"},
     {"contact_sheet"},

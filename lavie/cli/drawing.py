@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lavie.blocks.base import Conditioning, Site
 from lavie.blocks.conditioning import ConcatConditioner
-from lavie.building import Built, watched
+from lavie.building import Built, Log, watched
 from lavie.cli.app import printable
 from lavie.cli.meta import build_on_meta, networks, num_parameters
 from lavie.plugins import kind_class
@@ -24,22 +24,22 @@ from lavie.stages import LatentDiffusion, Request, Run, Stage
 def draw(name: str, spec: Spec, registry: Registry, depth: int) -> Iterator[Tree]:
     """Yield a tree of the spec, then one for each network down to `depth` levels of modules."""
     spec = registry.load(kind_class(type(spec)), dump(spec))  # anew, so that no two places share one object
-    with watched(spec) as built:
+    with watched() as log:
         built_networks = [(path, build_on_meta(part, registry)) for path, part in networks(spec)]
     total = sum(num_parameters(network) for _, network in built_networks)
     root = Tree(_label(name, f"{spec.kind} {type_of(type(spec))}", f"{total:,} parameters, hash {spec_hash(spec)}"))
-    _add_fields(root, spec, built, registry)
+    _add_fields(root, spec, log, registry)
     yield root
     for path, network in built_networks if depth else ():
         yield _modules(path or name, network, depth)
 
 
-def _add_fields(tree: Tree, spec: BaseModel, built: dict[int, list[Built]], registry: Registry) -> None:
+def _add_fields(tree: Tree, spec: BaseModel, log: Log, registry: Registry) -> None:
     for field in type(spec).model_fields:
         if field != "type":
             for label, value in _values(field, getattr(spec, field)):
                 if isinstance(value, Spec):
-                    _add_fields(tree.add(_spec_label(label, value, built, registry)), value, built, registry)
+                    _add_fields(tree.add(_spec_label(label, value, log, registry)), value, log, registry)
                 else:
                     tree.add(_label(label, _short(value)))
 
@@ -60,10 +60,10 @@ def _values(label: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield label, value
 
 
-def _spec_label(label: str, spec: Spec, built: dict[int, list[Built]], registry: Registry) -> Text:
+def _spec_label(label: str, spec: Spec, log: Log, registry: Registry) -> Text:
     if "type" not in type(spec).model_fields:
-        return _label(label, "", _uses(built.get(id(spec), [])))
-    return _label(label, type_of(type(spec)), _uses(built.get(id(spec), [])), str(registry.owner(spec)))
+        return _label(label, "", _uses(log.built(spec)))
+    return _label(label, type_of(type(spec)), _uses(log.built(spec)), str(registry.owner(spec)))
 
 
 def _uses(built: list[Built]) -> str:
