@@ -71,7 +71,7 @@ class GivenFrames(Source):
 
     def _places(self, given: Given, shape: VideoShape) -> tuple[int, ...]:
         count, last = given.video.num_frames, shape.num_frames - 1
-        places = given.places if given.places is not None else tuple(i * self.spec.every for i in range(count))
+        places = given.places if given.places is not None else self.spec.places(count)
         if len(places) != count or list(places) != sorted(set(places)):
             raise SpecError([Fault("given.places", f"need {count} different places in order, got {list(places)}")])
         if places and not 0 <= places[0] <= places[-1] <= last:
@@ -134,6 +134,10 @@ class GivenFramesSpec(SourceSpec):
     """The autoencoder's answer: its mode, or a draw as in the release."""
     patterns: Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=64)] = ("first",)
     """What training gives, each as often as the others: `all` is every `every`-th frame."""
+
+    def places(self, count: int) -> tuple[int, ...]:
+        """Return which frames of the result `count` given ones stand for, where a request does not say."""
+        return tuple(range(0, count * self.every, self.every))
 
     def shape(self, given: VideoShape, own: VideoShape) -> VideoShape:
         """Return the own shape; where frames are put between those given, as many as that makes, at the given size."""

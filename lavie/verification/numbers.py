@@ -1,6 +1,7 @@
 """Recorded trajectories, tables and losses: no networks, the same on every device and in every precision."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable
 
 import torch
@@ -14,13 +15,15 @@ from lavie.samplers.recorded_tables import UnsupportedError
 from lavie.samplers.replay import Replay, replay
 from lavie.samplers.respaced import respaced_tables, retained_timesteps
 from lavie.samplers.schedule import BetasSpec, LinearScheduleSpec, ScaledLinearScheduleSpec, VariancePreserving
-from lavie.stages.given_frames import nearest
+from lavie.stages.given_frames import GivenFramesSpec, nearest
 from lavie.verification.comparison import EXACT, Bound, Check, Comparison, MismatchError
 from lavie.verification.golden import Golden
 
 TRAJECTORY = Bound(1e-5, "relative")
 LOSS = Bound(1e-6, "relative")
 TABLE = Bound(1e-6, "absolute")
+_PLACES = GivenFramesSpec(every=4).places(16)
+"""Where interpolation puts the frames that it is given."""
 _SCHEDULES: dict[str, type[LinearScheduleSpec | ScaledLinearScheduleSpec]] = {
     "linear": LinearScheduleSpec,
     "scaled_linear": ScaledLinearScheduleSpec,
@@ -165,8 +168,12 @@ def _timesteps(golden: Golden, name: str) -> Tensor:
 
 def _key_frames(golden: Golden, part: str) -> Tensor:
     """Return which of 61 frames each of them is made from, every fourth one being a key."""
-    places = range(0, 61, 4)
-    return torch.tensor([places[nearest(places, frame)] for frame in range(61)])
+    return torch.tensor([_PLACES[nearest(_PLACES, frame)] for frame in range(61)])
+
+
+def _read_frames(golden: Golden, part: str) -> Tensor:
+    """Return which of 16 frames the release reads for each of 61: the last one whose place has come."""
+    return torch.tensor([bisect_right(_PLACES, frame) - 1 for frame in range(61)])
 
 
 def _low_res_noise(golden: Golden, part: str) -> Tensor:
@@ -183,6 +190,7 @@ _TABLES: dict[str, Callable[[Golden, str], Tensor | None]] = {
     "space_timesteps": _timesteps,
     "vsr_noise_aug": _low_res_noise,
     "interp_cond_frame_source": _key_frames,
+    "interp_input_frame_index_16_to_61": _read_frames,
 }
 _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "timesteps": (),
