@@ -1,7 +1,7 @@
 """Metrics: numbers over generated videos."""
 
 from lavie.metrics.base import Metric, MetricSpec
-from lavie.metrics.drift import Drift, DriftSpec, drift
+from lavie.metrics.drift import Drift, DriftSpec
 from lavie.metrics.fidelity import flicker, psnr, ssim
 from lavie.metrics.shapes import ShapesAccuracy, ShapesAccuracySpec
 
@@ -12,7 +12,6 @@ __all__ = [
     "MetricSpec",
     "ShapesAccuracy",
     "ShapesAccuracySpec",
-    "drift",
     "flicker",
     "psnr",
     "ssim",
