@@ -73,7 +73,7 @@ def test_components_of_other_packages_are_recorded_with_their_version(tmp_path: 
 
 
 def test_the_environment_is_recorded_without_names_of_people_or_machines() -> None:
-    assert set(environment("cpu")) == {"lavie", "torch", "python", "platform", "device"}
+    assert set(environment("cpu")) == {"lavie", "torch", "python", "platform", "device", "attention"}
     assert environment("cpu")["device"].startswith("cpu (")
 
 
