@@ -136,7 +136,7 @@ def _single(stage: Stage, name: str, folder: Path) -> LatentDiffusion:
 
 
 def _load(network: nn.Module, name: str, folder: Path, device: torch.device | str) -> None:
-    if next(network.parameters()).is_meta:
+    if any(value.is_meta for value in network.state_dict().values()):
         network.to_empty(device=device)
     else:
         network.to(device)
