@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from lavie.errors import Fault, SpecError
+from lavie.faults import join_path
 from lavie.registry import Registry
-from lavie.spec import Spec, join_path
+from lavie.spec import Spec
 from lavie.watching import watcher
 
 

@@ -21,7 +21,8 @@ import pluggy
 from packaging.requirements import InvalidRequirement, Requirement
 
 from lavie.errors import PluginError
-from lavie.spec import Spec, is_kind, suggest, type_of
+from lavie.faults import suggest
+from lavie.spec import Spec, is_kind, type_of
 from lavie.version import lavie_version
 
 GROUP = "lavie"

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from lavie.errors import Fault, PluginError, SpecError
+from lavie.faults import faults_of, suggest
 from lavie.plugins import (
     Hooks,
     Owner,
@@ -27,7 +28,7 @@ from lavie.plugins import (
     load,
     pinned,
 )
-from lavie.spec import Spec, faults_of, is_kind, suggest, type_of
+from lavie.spec import Spec, is_kind, type_of
 from lavie.version import lavie_version
 
 S = TypeVar("S", bound=Spec)

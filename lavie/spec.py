@@ -5,11 +5,8 @@ final subclass of a kind (it has a `type: Literal[...]`). A field annotated with
 its components; through a `Registry` it also takes a mapping with `type`, or the bare type name.
 """
 
-import difflib
 import hashlib
 import json
-import reprlib
-from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import (
@@ -24,9 +21,9 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from lavie.errors import Fault, SpecError
+from lavie.faults import with_suggestions
 from lavie.watching import watchable
 
 Count = Annotated[int, Field(ge=1, le=4096)]
@@ -42,12 +39,6 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 KIND_IN_SCHEMA = "x-lavie-kind"
 """Key that marks, in the JSON Schema of a spec, a place where a component of a kind may stand."""
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Say which of the known names was probably meant, as a sentence with a leading space, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def is_kind(cls: type["Spec"]) -> bool:
@@ -100,7 +91,7 @@ class Spec(BaseModel):
         try:
             return handler(data)
         except ValidationError as error:
-            raise _with_suggestions(cls, error) from None
+            raise with_suggestions(error, list(cls.model_fields)) from None
 
 
 def type_of(cls: type[Spec]) -> str:
@@ -136,62 +127,6 @@ def _resolve(kind: type[Spec], data: Any, info: ValidationInfo) -> Spec:
         )
     made: Spec = registry.make(kind, data)
     return made
-
-
-def _with_suggestions(cls: type[Spec], error: ValidationError) -> ValidationError:
-    """Rewrite the unknown-key errors of one model so that they name the nearest and the known keys."""
-    details: list[InitErrorDetails] = []
-    known = list(cls.model_fields)
-    for line in error.errors(include_url=False):
-        kind: PydanticCustomError | str
-        if line["type"] == "extra_forbidden" and len(line["loc"]) == 1:
-            hint = suggest(str(line["loc"][0]), known)
-            kind = PydanticCustomError("unknown_key", f"unknown key.{hint} Known: {', '.join(known)}.")
-        elif line["type"] == "missing":
-            kind = "missing"
-        else:
-            kind = PydanticCustomError(line["type"], line["msg"])
-        details.append({"type": kind, "loc": line["loc"], "input": line["input"]})
-    return ValidationError.from_exception_data(cls.__name__, details)
-
-
-def faults_of(error: ValidationError, root: str = "", data: Any = None) -> list[Fault]:
-    """Turn a validation error into one fault per line, with paths as they are written in `data`."""
-    lines = error.errors(include_url=False)
-    return [Fault(_path(line["loc"], line["type"] == "missing", data, root), _message(line)) for line in lines]
-
-
-def join_path(path: str, part: str | int) -> str:
-    """Return the path of one part below `path`, as users write it: `a.b[1]`."""
-    return f"{path}[{part}]" if isinstance(part, int) else f"{path}.{part}" if path else part
-
-
-def _path(loc: tuple[str | int, ...], is_missing: bool, data: Any, path: str) -> str:
-    """Leave out the steps that pydantic took and the user did not write (per-level values, unions)."""
-    node = data
-    for index, part in enumerate(loc):
-        if _has(node, part):
-            node = node[part]
-        elif not (is_missing and index == len(loc) - 1) if data is not None else part == "everywhere":
-            continue
-        path = join_path(path, part)
-    return path
-
-
-def _has(node: Any, part: str | int) -> bool:
-    return part in node if isinstance(node, Mapping) else isinstance(node, list | tuple) and part in range(len(node))
-
-
-def _message(line: ErrorDetails) -> str:
-    if line["type"] == "missing":
-        return "missing, and it has no default"
-    message = line["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    message = message.replace("a valid dictionary or instance of", "a mapping:")
-    shown = reprlib.repr(line["input"])
-    is_group = isinstance(line["input"], dict | tuple | list | BaseModel)
-    if line["type"] in {"unknown_key", "component"} or is_group or shown in message:
-        return message
-    return f"{message} (got {shown})"
 
 
 T = TypeVar("T")
@@ -245,6 +180,12 @@ class PerLevel(BaseModel, Generic[T]):
         levels = [plain(value) for value in self.levels]
         return levels if self.mid is None else {"levels": levels, "mid": plain(self.mid)}
 
+    @model_validator(mode="after")
+    def _says_something_once(self) -> Self:
+        if (self.everywhere is None) == (not self.levels):
+            raise ValueError("give one value for all levels, or a list of one for each level")
+        return self
+
     def at(self, level: int) -> T:
         """Return the value of one level, 0 being the finest."""
         return self.levels[level] if self.levels else self._everywhere()
@@ -287,14 +228,10 @@ __all__ = [
     "PredictionType",
     "Size",
     "Spec",
-    "SpecError",
     "Width",
     "check_levels",
     "dump",
-    "faults_of",
     "is_kind",
-    "join_path",
     "spec_hash",
-    "suggest",
     "type_of",
 ]

@@ -10,8 +10,9 @@ from typing import Any
 
 from lavie.document import MAX_BYTES, Document, Path, parse
 from lavie.errors import Fault, SpecError
+from lavie.faults import suggest
 from lavie.registry import Registry, installed
-from lavie.spec import Spec, dump, suggest
+from lavie.spec import Spec, dump
 from lavie.tree import Tree, put, split_path
 
 SPECS = File(__file__).parent / "specs"

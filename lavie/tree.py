@@ -7,7 +7,7 @@ from typing import Any
 
 from lavie.document import Path
 from lavie.errors import Fault, SpecError
-from lavie.spec import join_path, suggest
+from lavie.faults import join_path, suggest
 
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[([0-9]{1,9})\]")
 

@@ -12,6 +12,7 @@ FLOORS = [
     {
         "errors",
         "version",
+        "faults",
         "watching",
         "spec",
         "plugins",

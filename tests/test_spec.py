@@ -9,8 +9,9 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from lavie.errors import SpecError
+from lavie.faults import join_path, suggest
 from lavie.registry import Registry, hookimpl
-from lavie.spec import Count, PerLevel, Spec, Width, check_levels, dump, is_kind, join_path, spec_hash, suggest
+from lavie.spec import Count, PerLevel, Spec, Width, check_levels, dump, is_kind, spec_hash
 
 
 class WheelSpec(Spec, ABC):
@@ -154,6 +155,9 @@ def test_per_level_values_answer_for_each_level_and_the_middle() -> None:
         ({"widths": [1, 0]}, "widths[1]: must be greater than or equal to 1 (got 0)"),
         ({"widths": {"levels": [1], "mid": 0}}, "widths.mid: must be greater than or equal to 1 (got 0)"),
         ({"wheels": ["solid"]}, "wheels has 1 values for 2 levels"),
+        ({"widths": []}, "widths: give one value for all levels, or a list of one for each level"),
+        ({"widths": {"levels": [], "mid": 2}}, "widths: give one value for all levels"),
+        ({"wheels": None}, "wheels: give one value for all levels"),
         ({"wheels": ["solid", {"type": "spoked", "num_spokes": 0}]}, "wheels[1].num_spokes: must be greater"),
         ({"frame": 3}, "frame: must be a mapping: FrameSpec (got 3)"),
         ({"wheel": 3}, "wheel: expected a wheel: a type name or a mapping with 'type', got int 3."),

@@ -85,9 +85,8 @@ def test_the_kind_is_found_by_the_type(tmp_path: Path) -> None:
     assert load_spec(file(tmp_path, "type: unet\nchannels: [32]\nattention: true"), REGISTRY).kind == "denoiser"
     assert "type: 'none' names several kinds: bias, " in refusal(file(tmp_path, "type: none"))
     assert load_spec(file(tmp_path, "type: none"), REGISTRY, kind="temporal").kind == "temporal"
-    assert "unknown stage 'tex_to_video'. Did you mean 'latent_diffusion'?" in refusal(
-        file(tmp_path, "type: tex_to_video")
-    )
+    unknown = refusal(file(tmp_path, "type: laten_diffusion"))
+    assert "unknown stage 'laten_diffusion'. Did you mean 'latent_diffusion'?" in unknown
     assert "'type' is missing" in refusal(file(tmp_path, "channels: 3"))
 
 

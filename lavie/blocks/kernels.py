@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lavie.errors import Fault, SpecError
-from lavie.spec import suggest
+from lavie.faults import suggest
 
 Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """`(query, key, value, bias) -> update`, shapes as those of `plain`."""

@@ -116,7 +116,7 @@ def printable(text: str) -> str:
 
 
 def _suggest(verb: str) -> str:
-    from lavie.spec import suggest
+    from lavie.faults import suggest
 
     return suggest(verb, VERBS)
 

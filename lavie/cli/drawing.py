@@ -15,9 +15,10 @@ from lavie.blocks.conditioning import ConcatConditioner
 from lavie.building import Built, Log, watched
 from lavie.cli.app import printable
 from lavie.cli.meta import build_on_meta, networks, num_parameters
+from lavie.faults import join_path
 from lavie.plugins import kind_class
 from lavie.registry import Registry
-from lavie.spec import PerLevel, Spec, dump, join_path, spec_hash, type_of
+from lavie.spec import PerLevel, Spec, dump, spec_hash, type_of
 from lavie.stages import LatentDiffusion, Request, Run, Stage
 
 

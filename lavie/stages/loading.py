@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lavie.errors import WeightsError
-from lavie.spec import Spec, suggest
+from lavie.faults import suggest
+from lavie.spec import Spec
 from lavie.stages.base import Stage, StageSpec
 from lavie.stages.latent_diffusion import LatentDiffusion, LatentDiffusionSpec
 from lavie.stages.residence import Always, InTurn
