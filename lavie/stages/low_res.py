@@ -25,6 +25,7 @@ class LowRes(Source):
     """The given video itself, noised a little, at the resolution of the latent (arXiv 2309.15103, §3.4)."""
 
     stage = "upscaling"
+    is_framewise = True
 
     def __init__(self, spec: "LowResSpec") -> None:
         self.spec = spec

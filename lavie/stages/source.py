@@ -21,6 +21,8 @@ class Source(ABC):
     """What the noise of a stage with this source is drawn for: two stages with one seed draw unlike noise."""
     is_required: bool = True
     """Whether there is nothing to be made without a given video."""
+    is_framewise: bool = False
+    """Whether the inputs of each frame come of that frame alone, so that images can be trained beside clips."""
 
     @abstractmethod
     def channels(self, autoencoder: Autoencoder) -> Mapping[str, int]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lavie.blocks.base import Conditioning
 from lavie.data.base import DatasetSpec
+from lavie.errors import Fault, SpecError
 from lavie.samplers.prediction import add_noise, target
 from lavie.samplers.schedule import RectifiedFlow, Schedule
 from lavie.spec import Fraction, NonNegative, Spec
@@ -72,7 +73,14 @@ class DenoiserPhaseSpec(PhaseSpec):
         return self
 
     def build(self, stage: LatentDiffusion) -> "DenoiserPhase":
-        """Build the phase around the networks of a stage, whose autoencoder stays as it is."""
+        """Build the phase around the networks of a stage, whose autoencoder stays as it is.
+
+        Raises:
+            SpecError: if there are images for a stage whose inputs only clips have.
+        """
+        if self.images is not None and stage.source is not None and not stage.source.is_framewise:
+            reason = "the stage starts from frames of a clip, which an image has none of; train it on clips alone"
+            raise SpecError([Fault("images", reason)])
         return DenoiserPhase(self, stage)
 
 

@@ -64,13 +64,23 @@ class TrainSpec(RecipeSpec):
         return self
 
     def build(self) -> Plan:
-        """Build the stage with weights drawn from the recipe's seed, and the phases around it."""
+        """Build the stage with weights drawn from the recipe's seed, and the phases around it.
+
+        Raises:
+            ValueError: if parts of the stage do not fit one another, or a phase does not fit the stage.
+        """
         with torch.random.fork_rng():
             torch.manual_seed(derived(self.seed, "weights"))
             stage = self.model.build()
         if not isinstance(stage, LatentDiffusion):
             raise ValueError(f"model: this recipe trains latent_diffusion stages, not {dump(self.model)['type']}")
-        return Plan(stage, [phase.build(stage) for phase in self.phases])
+        return Plan(stage, [self._phase(index, stage) for index in range(len(self.phases))])
+
+    def _phase(self, index: int, stage: LatentDiffusion) -> Phase:
+        try:
+            return self.phases[index].build(stage)
+        except SpecError as error:
+            raise SpecError([fault.below(f"phases[{index}]") for fault in error.faults]) from error
 
 
 def choose(names: Sequence[str], phases: Sequence[str], until_phase: str | None) -> list[int]:

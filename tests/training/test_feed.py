@@ -35,6 +35,7 @@ def test_any_step_can_be_had_without_those_before_it() -> None:
         assert captions(first, 9) == whole[first:]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 def test_workers_change_nothing() -> None:
     assert captions(2, 6, num_workers=2) == captions(2, 6)
 
