@@ -6,7 +6,7 @@ from pathlib import Path
 
 import av
 
-from lavie.errors import VideoError
+from lavie.errors import LavieError, VideoError
 
 MAX_PIXELS = 2**32
 """Most pixels, over all frames, that a file may decode to (12 GiB)."""
@@ -26,7 +26,7 @@ def naming(path: Path, verb: str) -> Iterator[None]:
     """Turn what the system and the codecs raise into an error that names the path."""
     try:
         yield
-    except VideoError:
+    except LavieError:
         raise
     except (OSError, av.FFmpegError, ValueError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

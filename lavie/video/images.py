@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lavie.errors import VideoError
@@ -12,6 +13,7 @@ from lavie.video.pixels import Picture
 
 MAX_PIXELS = 2**26
 """Most pixels of one picture."""
+_LIMIT = f"a picture may have {MAX_PIXELS:,} in all; shrink it first"
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
 """Pillow's modes of more than eight bits per channel: it would cut them off, not scale them."""
@@ -32,14 +34,15 @@ def read_image(path: Path) -> Picture:
                 return _decoded(path, image)
         except UnidentifiedImageError:
             raise VideoError(f"{path}: no picture that can be read; use PNG, JPEG or WebP") from None
-        except (Image.DecompressionBombError, SyntaxError, EOFError, KeyError, IndexError, TypeError) as error:
+        except Image.DecompressionBombError:
+            raise VideoError(f"{path}: too many pixels; {_LIMIT}") from None
+        except (SyntaxError, EOFError, KeyError, IndexError, TypeError) as error:
             raise VideoError(f"{path}: cannot be read: {error}") from error
 
 
 def _decoded(path: Path, image: Image.Image) -> Picture:
     if image.width * image.height > MAX_PIXELS:
-        size = f"{image.height}×{image.width}"
-        raise VideoError(f"{path}: {size} pixels; a picture may have {MAX_PIXELS:,} in all; shrink it first")
+        raise VideoError(f"{path}: {image.height}×{image.width} pixels; {_LIMIT}")
     if image.mode in _DEEP:
         raise VideoError(f"{path}: more than 8 bits per channel ({image.mode}); save it with 8")
     upright = ImageOps.exif_transpose(image)
@@ -49,7 +52,7 @@ def _decoded(path: Path, image: Image.Image) -> Picture:
     return np.asarray(upright.convert("RGB"))
 
 
-def fit(picture: Picture, height: int, width: int) -> Picture:
+def fit(picture: Picture, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
     """Bring a picture to a size: what is too long on one axis is cut off evenly at both ends, the rest resized.
 
     Smaller, each pixel is the mean of the area that it covers, as in training; larger, it is interpolated (bicubic).
