@@ -144,11 +144,14 @@ class FrameIndexConditioner(EmbeddingConditioner):
 
         A product, because which way a thing moves is one: "left" means the right side at first and the left side at
         last.
+        The input `frame_places` says where in a longer video the frames lie, from 0 to 1; without it, all of it.
         """
         num_video = num_frames - cond.num_images
         if num_video == 0:
             return time_embed
         places = torch.linspace(0, self.num_places - 1, num_video, device=time_embed.device)
+        if "frame_places" in cond.inputs:
+            places = cond.inputs["frame_places"].to(places) * (self.num_places - 1)
         place = self.place(sinusoidal_features(places, self.dim).to(time_embed.dtype))
         video = time_embed if time_embed.shape[1] == 1 else time_embed[:, :num_video]
         video = video + self.mix(self.expand(F.silu(video)) * place)

@@ -129,6 +129,13 @@ class Run:
         own = self.stage.spec.prompt.negative
         return [own if request.negative_prompt is None else request.negative_prompt for request in self.requests]
 
+    def places(self, part: Part) -> dict[str, Tensor]:
+        """Return the input that tells where in the video frames lie, from 0 to 1; none for the whole video."""
+        last = self.shape.num_frames - 1
+        if part.frames == range(last + 1):
+            return {}
+        return {"frame_places": torch.tensor([min(max(frame / max(last, 1), 0.0), 1.0) for frame in part.frames])}
+
     def _place(self, part: Part) -> float:
         """Return where in the video the centre of a part lies, from 0 to 1."""
         return (part.frames.start + part.frames.stop) / (2 * self.shape.num_frames)
@@ -159,9 +166,8 @@ class _Branch:
     def __call__(self, noisy: Float[Tensor, "b c f h w"], sigma: float) -> Float[Tensor, "b c f h w"]:
         """Return the denoised part. The text is encoded when first asked for: some guidances never do."""
         run, stage = self.run, self.run.stage
-        cond = Conditioning(
-            run.context(self.texts(self.part)), inputs=self.part.of_inputs(run.inputs), blind=self.blind
-        )
+        inputs = self.part.of_inputs(run.inputs) | run.places(self.part)
+        cond = Conditioning(run.context(self.texts(self.part)), inputs=inputs, blind=self.blind)
         denoise = make_denoise(stage.denoiser, stage.schedule, stage.spec.prediction_type, cond, run.dtype)
         if self.levels is None:
             return denoise(noisy, sigma)

@@ -111,6 +111,24 @@ def test_places_are_spread_over_the_whole_video():
 
 
 @torch.no_grad()
+def test_part_of_a_video_has_the_places_that_it_is_told():
+    conditioner = awake(FrameIndexSpec(dim=4))
+    inputs = {"frame_places": torch.tensor([0.5, 0.75])}
+    part, whole = (
+        conditioner.embed(TIME, Conditioning(cond().context, inputs=inputs), 2),
+        conditioner.embed(TIME, cond(), 5),
+    )
+    torch.testing.assert_close(part, whole[:, 2:4])
+
+
+@torch.no_grad()
+def test_frames_may_differ_in_their_timesteps():
+    embed = TimeEmbedding(8, 12)
+    timesteps = torch.tensor([[10.0, 500.0, 7.0], [3.0, 2.0, 1.0]])
+    torch.testing.assert_close(embed(timesteps), torch.cat([embed(each) for each in timesteps.T], dim=1))
+
+
+@torch.no_grad()
 def test_images_do_not_shift_the_places_of_the_video():
     conditioner = awake(FrameIndexSpec(dim=4))
     torch.testing.assert_close(conditioner.embed(TIME, JOINT, 5)[:, :3], conditioner.embed(TIME, cond(), 3))
