@@ -54,7 +54,7 @@ def bench_loop(name: str, bench: Bench, place: Place, setting: Setting, registry
     sigmas = sampler.sigmas.tolist()
 
     def loop() -> Tensor:
-        return sampler.sample(lambda noisy, sigma: denoised, initial, lambda step, _: draws[step])
+        return sampler.sample(lambda noisy, sigma: denoised, initial, lambda step, _: draws[step % len(draws)])
 
     spread = float(loop().std())
     expected = sigmas[-1] * sampler.schedule.scales(sigmas[-1])[0]

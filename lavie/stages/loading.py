@@ -137,11 +137,14 @@ def _single(stage: Stage, name: str, folder: Path) -> LatentDiffusion:
 
 
 def _load(network: nn.Module, name: str, folder: Path, device: torch.device | str) -> None:
-    if any(value.is_meta for value in network.state_dict().values()):
-        network.to_empty(device=device)
-    else:
-        network.to(device)
+    # Not to_empty: for tensors without memory it imports a compiler, which takes longer than a small model.
+    network._apply(lambda t: _memory_for(t, device) if t.is_meta else t)  # type: ignore[no-untyped-call]
+    network.to(device)
     read_into({name: network}, folder)
+
+
+def _memory_for(tensor: Tensor, device: torch.device | str) -> Tensor:
+    return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=device)
 
 
 def _shapes(stage: Stage) -> dict[str, list[int]]:
