@@ -88,6 +88,8 @@ class Display:
                 rate=_rate(1 / max(self._seconds[phase], 1e-9), "frame" if phase == WRITING else "step"),
                 left=self._time_left(),
             )
+            if self._done == self._units[phase]:  # a quick one would be over before it was ever shown
+                self._progress.refresh()
 
     def _time_left(self) -> str:
         """Say how long it will take from here: the whole run, once all has been done once, or else this stage."""
