@@ -85,7 +85,7 @@ class Run:
             SpecError: with the remedy.
         """
         for request in self.requests:
-            check_seen(request.prompt, [self._place(part) for part in parts])
+            check_seen(request.prompt, [self._place(part) for part in parts], self.stage.name)
 
     def sample(self, denoise: Denoise, initial: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
         """Let the sampler walk all its steps, and return the latents to decode."""

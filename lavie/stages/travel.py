@@ -19,7 +19,7 @@ def text_at(prompt: str, place: float) -> str:
     return texts[_index(place, len(texts))]
 
 
-def check_seen(prompt: str, places: Sequence[float]) -> None:
+def check_seen(prompt: str, places: Sequence[float], stage: str) -> None:
     """Refuse a prompt with a segment that holds none of the places at which the network is told its text.
 
     Raises:
@@ -29,8 +29,8 @@ def check_seen(prompt: str, places: Sequence[float]) -> None:
     missing = set(range(count)) - {_index(place, count) for place in places}
     if missing:
         shown = "the whole video at once" if len(places) == 1 else f"the video in {len(places)} windows"
-        reason = f"has {count} segments, but the network sees {shown} and would miss segment {min(missing) + 1}"
-        raise SpecError([Fault("prompt", f"{reason}; use coverage windows with more of them, or fewer segments")])
+        reason = f"has {count} segments, but the stage {stage} sees {shown} and would miss segment {min(missing) + 1}"
+        raise SpecError([Fault("prompt", f"{reason}; give it coverage windows, more of them, or fewer segments")])
 
 
 def _index(place: float, count: int) -> int:

@@ -79,7 +79,7 @@ def test_each_clip_is_told_its_own_segment(tmp_path: Path) -> None:
     travel, red = (latent_of(stage, Request(text, seed=3)) for text in ("a red circle >> a star", "a red circle"))
     assert torch.equal(travel[:, :, :5], red[:, :, :5])
     assert not torch.allclose(travel[:, :, 5:], red[:, :, 5:], atol=1e-3)
-    with pytest.raises(SpecError, match="has 3 segments, but the network sees the video in 2 windows"):
+    with pytest.raises(SpecError, match="has 3 segments, but the stage base sees the video in 2 windows"):
         latent_of(stage, Request("a star >> a circle >> a star"))
 
 

@@ -128,7 +128,7 @@ def test_a_text_said_twice_lasts_twice_as_long(tmp_path: Path) -> None:
 @pytest.mark.parametrize("coverage", ["at_once", "{type: windows, num_frames: 2, overlap: 0}"])
 def test_segments_that_no_window_would_be_told_are_refused(tmp_path: Path, coverage: str) -> None:
     stage = small_stage(tmp_path, "video.num_frames=4", f"coverage={coverage}")
-    with pytest.raises(SpecError, match=r"prompt: has 3 segments, but the network sees .* use coverage windows"):
+    with pytest.raises(SpecError, match=r"prompt: has 3 segments, but the stage base sees .* give it coverage windows"):
         latent_of(stage, Request("a red circle >> a blue star >> a star"))
 
 
