@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from lavie.errors import Fault, SpecError, VideoError
 from lavie.generation.model import Model
@@ -12,7 +13,7 @@ from lavie.stages import Given, StageSpec, VideoShape
 from lavie.stages.base import MAX_FRAMES
 from lavie.stages.latent_diffusion import LatentDiffusionSpec
 from lavie.stages.lazy_video import PixelVideo
-from lavie.video import Frames, Picture, fit, read_image, read_video, to_video
+from lavie.video import Picture, fit, read_image, read_video, to_video
 
 _SPECS = "first-frame-tiny starts from frames, interpolation-tiny and upscaling-tiny from videos"
 
@@ -71,7 +72,10 @@ def _fault(message: str) -> SpecError:
 
 def _from_pictures(files: GivenFiles, stage: StageSpec, wanted: VideoShape, on_note: Callable[[str], None]) -> Given:
     paths = [path for path in (files.first_frame, files.last_frame) if path is not None]
-    frames = np.stack([_fitted(path, read_image(path), wanted, on_note) for path in paths])
+    pictures = [read_image(path) for path in paths]
+    for path, picture in zip(paths, pictures, strict=True):
+        _note_size(path, picture, wanted, on_note)
+    frames = np.stack([fit(picture, wanted.height, wanted.width) for picture in pictures])
     video = PixelVideo(to_video(frames)[None], wanted.fps)
     last = stage.shape(Given(video).shape).num_frames - 1
     if len(paths) > 1 and last == 0:
@@ -81,38 +85,35 @@ def _from_pictures(files: GivenFiles, stage: StageSpec, wanted: VideoShape, on_n
 
 
 def _from_video(path: Path, stage: StageSpec, wanted: VideoShape, wish: Wish, on_note: Callable[[str], None]) -> Given:
-    def fitted(number: int, picture: Picture) -> Picture:
+    def fitted(number: int, picture: Picture) -> UInt8[np.ndarray, "tall wide 3"]:
+        if number == 0:
+            _note_size(path, picture, wanted, on_note)
         if number >= MAX_FRAMES:
             raise VideoError(f"{path}: more than {MAX_FRAMES:,} frames; cut it first")
-        return _fitted(path, picture, wanted, on_note if number == 0 else lambda _: None)
+        return fit(picture, wanted.height, wanted.width)
 
     file = read_video(path, keep=fitted)
+    used = _used(len(file.frames), stage, wanted, wish)
+    if (count := len(file.frames[used])) < len(file.frames):
+        which = "last" if used.stop is None else "first"
+        on_note(f"note: the {which} {count} of {len(file.frames)} frames of {path} are used")
     fps = wish.fps if wish.fps is not None and _keeps_rate(stage) else min(float(file.fps), 240.0)
-    frames = _cut(path, file.frames, stage, wanted, wish, on_note)
-    given = Given(PixelVideo(to_video(frames)[None], fps))
+    given = Given(PixelVideo(to_video(file.frames[used])[None], fps))
     made = stage.shape(given.shape)
-    if _makes_more(stage) and len(frames) > 1:
-        same = fps * (made.num_frames - 1) / (len(frames) - 1)
+    if _makes_more(stage) and count > 1:
+        same = fps * (made.num_frames - 1) / (count - 1)
         if abs(made.fps / same - 1) > 0.01:
             speed = "slower" if made.fps < same else "faster"
             on_note(f"note: at {made.fps:g} frames per second it moves {speed} than {path}; --fps {same:g} keeps it")
     return given
 
 
-def _cut(
-    path: Path, frames: Frames, stage: StageSpec, wanted: VideoShape, wish: Wish, on_note: Callable[[str], None]
-) -> Frames:
-    """Leave out the frames that the stage has no place for, or that would make more than was asked for."""
-    count = len(frames)
+def _used(count: int, stage: StageSpec, wanted: VideoShape, wish: Wish) -> slice:
+    """Leave out frames that the stage has no place for, or that would make more than was asked for."""
     if _makes_more(stage) and wish.num_frames is not None:
         fitting = (each for each in range(count, 0, -1) if _made(stage, each) <= wish.num_frames)
-        frames = frames[: next(fitting, 1)]
-        if len(frames) < count:
-            on_note(f"note: the first {len(frames)} of {count} frames of {path} are used")
-    elif count > wanted.num_frames:
-        frames = frames[-wanted.num_frames :]
-        on_note(f"note: the last {len(frames)} of {count} frames of {path} are used")
-    return frames
+        return slice(0, next(fitting, 1))
+    return slice(max(count - wanted.num_frames, 0), None)
 
 
 def _made(stage: StageSpec, count: int) -> int:
@@ -129,13 +130,12 @@ def _keeps_rate(stage: StageSpec) -> bool:
     return len({stage.shape(VideoShape(fps=fps)).fps for fps in (7.0, 9.0)}) > 1
 
 
-def _fitted(path: Path, picture: Picture, wanted: VideoShape, on_note: Callable[[str], None]) -> Picture:
+def _note_size(path: Path, picture: Picture, wanted: VideoShape, on_note: Callable[[str], None]) -> None:
     height, width, _ = picture.shape
     if (height, width) != (wanted.height, wanted.width):
         same = height * wanted.width == width * wanted.height
         change = "resized" if same else "cropped and resized"
         on_note(f"note: {path} has {height}×{width} pixels; {change} to {wanted.height}×{wanted.width}")
-    return fit(picture, wanted.height, wanted.width)
 
 
 def rate_path(spec: StageSpec) -> str | None:
