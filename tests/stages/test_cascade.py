@@ -1,5 +1,6 @@
 """The cascade: what each stage gets from the one before, and what comes out in the end."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ REGISTRY = Registry(lavie.builtin)
 REQUEST = Request("a red star", seed=3)
 
 
+@cache
 def shipped(name: str, *overrides: str) -> CascadeSpec:
     spec = load_spec(name, REGISTRY, overrides)
     assert isinstance(spec, CascadeSpec)
