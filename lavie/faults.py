@@ -1,7 +1,9 @@
 """Faults of specs, told with the paths that users write and the names they may have meant."""
 
 import difflib
+import re
 import reprlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,10 +13,20 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from lavie.errors import Fault
 
 
+_COUNT = re.compile(r"\w+ should have at (least|most) (\d+) item(s?) after validation, not (?:more than )?(\d+)")
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Say which of the known names was probably meant, as a sentence with a leading space, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    close = difflib.get_close_matches(name, list(known), n=5, cutoff=0.5)
+    if not close:
+        return ""
+
+    def nearness(other: str) -> tuple[float, int]:
+        """Of equally near names, the one with the most letters in common: two letters may have changed places."""
+        return difflib.SequenceMatcher(None, other, name).ratio(), (Counter(name) & Counter(other)).total()
+
+    return f" Did you mean {max(close, key=nearness)!r}?"
 
 
 def with_suggestions(error: ValidationError, known: Sequence[str]) -> ValidationError:
@@ -36,6 +48,7 @@ def with_suggestions(error: ValidationError, known: Sequence[str]) -> Validation
 def faults_of(error: ValidationError, root: str = "", data: Any = None) -> list[Fault]:
     """Turn a validation error into one fault per line, with paths as they are written in `data`."""
     lines = error.errors(include_url=False)
+    lines = [line for line in lines if line["type"] != "too_short" or not _is_above_another(line, lines)]
     return [Fault(_path(line["loc"], line["type"] == "missing", data, root), _message(line)) for line in lines]
 
 
@@ -59,6 +72,12 @@ def _path(loc: tuple[str | int, ...], is_missing: bool, data: Any, path: str) ->
     return path
 
 
+def _is_above_another(line: ErrorDetails, lines: Sequence[ErrorDetails]) -> bool:
+    """Tell whether another fault lies below the place of this one: a list is short of the values it has faults in."""
+    depth = len(line["loc"])
+    return any(len(other["loc"]) > depth and other["loc"][:depth] == line["loc"] for other in lines)
+
+
 def _has(node: Any, part: str | int) -> bool:
     return part in node if isinstance(node, Mapping) else isinstance(node, list | tuple) and part in range(len(node))
 
@@ -67,7 +86,8 @@ def _message(line: ErrorDetails) -> str:
     if line["type"] == "missing":
         return "missing, and it has no default"
     message = line["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    message = message.replace("a valid dictionary or instance of", "a mapping:")
+    message = message.replace("a valid dictionary or instance of", "a mapping:").replace("a valid tuple", "a list")
+    message = _COUNT.sub(r"must have at \1 \2 value\3 (got \4)", message)
     shown = reprlib.repr(line["input"])
     is_group = isinstance(line["input"], dict | tuple | list | BaseModel)
     if line["type"] in {"unknown_key", "component"} or is_group or shown in message:

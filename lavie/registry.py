@@ -145,7 +145,7 @@ class Registry:
         """Find the component class that `data` names, and the fields left for it."""
         fields = {"type": data} if isinstance(data, str) else data
         if not isinstance(fields, Mapping):
-            got = "nothing" if data is None else f"{type(data).__name__} {reprlib.repr(data)}"
+            got = "nothing" if data is None else reprlib.repr(list(data) if isinstance(data, tuple) else data)
             self._refuse(f"expected a {kind.kind}: a type name or a mapping with 'type', got {got}.", kind.kind)
         name = fields.get("type")
         if not isinstance(name, str):

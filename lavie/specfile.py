@@ -125,12 +125,26 @@ class _Resolver:
         return Tree(dump(self.spec(tree, kind)), tree.origins, tree.source)
 
     def changed(self, tree: Tree, overrides: Sequence[str], kind: str) -> Spec:
-        """Apply overrides in their order, and turn what comes out into a spec."""
+        """Apply overrides in their order, and turn what comes out into a spec; faulty ones are told together."""
+        faults: list[Fault] = []
         if overrides:
             tree = self.whole(tree, kind)
         for text in overrides:
-            tree = self.override(tree, text, kind)
-        return self.spec(tree, kind)
+            try:
+                tree = self.override(tree, text, kind)
+            except SpecError as error:
+                faults += _placed(error)
+        return self._told(tree, kind, faults)
+
+    def _told(self, tree: Tree, kind: str, faults: Sequence[Fault]) -> Spec:
+        """Turn a tree into a spec; faults that were found on the way are told before those of the spec itself."""
+        try:
+            spec = self.spec(tree, kind)
+        except SpecError as error:
+            raise SpecError([*faults, *error.faults]) if faults else error from None
+        if faults:
+            raise SpecError(faults)
+        return spec
 
     def override(self, tree: Tree, text: str, kind: str) -> Tree:
         """Apply one `path=value`."""
@@ -160,10 +174,15 @@ class _Resolver:
         tree = Tree(node, {(): document.where(at)}, document.source)
         if isinstance(node, dict) and "extends" in node:
             tree = self._base(document, node["extends"], (*at, "extends"), chain)
-            for key in node:
-                if key != "extends":
+            faults: list[Fault] = []
+            for key in [key for key in node if key != "extends"]:
+                try:
                     value = self._expand(document, node[key], (*at, key), chain)
                     tree = self._put(tree, split_path(key), value, "")
+                except SpecError as error:
+                    faults += _placed(error)
+            if faults:
+                self._told(tree, "", faults)
         elif isinstance(node, dict | list):
             tree.data = {} if isinstance(node, dict) else [None] * len(node)
             for part in node if isinstance(node, dict) else range(len(node)):
@@ -202,3 +221,8 @@ class _Resolver:
         if len(kinds) > 1:
             raise SpecError([Fault("type", f"{name!r} names several kinds: {', '.join(kinds)}; say which")])
         return kinds[0]
+
+
+def _placed(error: SpecError) -> list[Fault]:
+    """Return the faults of an error, each with where it is."""
+    return [Fault(fault.path, fault.message, fault.where or error.source) for fault in error.faults]

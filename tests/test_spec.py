@@ -160,7 +160,7 @@ def test_per_level_values_answer_for_each_level_and_the_middle() -> None:
         ({"wheels": None}, "wheels: give one value for all levels"),
         ({"wheels": ["solid", {"type": "spoked", "num_spokes": 0}]}, "wheels[1].num_spokes: must be greater"),
         ({"frame": 3}, "frame: must be a mapping: FrameSpec (got 3)"),
-        ({"wheel": 3}, "wheel: expected a wheel: a type name or a mapping with 'type', got int 3."),
+        ({"wheel": 3}, "wheel: expected a wheel: a type name or a mapping with 'type', got 3."),
         ({"wheel": None}, "wheel: expected a wheel: a type name or a mapping with 'type', got nothing."),
         ({"wheel": {"num_spokes": 3}}, "wheel: 'type' is missing. Installed: solid, spoked."),
         ({"wheel": {"type": ["solid"]}}, "wheel: 'type' must be a name, got ['solid']."),
@@ -223,6 +223,11 @@ def test_one_edit_away_the_right_name_is_suggested_first() -> None:
     rng = random.Random(0)
     right = sum(suggest(_typo(name, rng), known) == f" Did you mean {name!r}?" for name in known for _ in range(22))
     assert right / (22 * len(known)) >= 0.95
+
+
+def test_of_equally_near_names_the_one_with_two_letters_swapped_is_suggested() -> None:
+    assert suggest("ddmi", ["ddim", "ddpm", "euler"]) == " Did you mean 'ddim'?"
+    assert suggest("ddmp", ["ddim", "ddpm", "euler"]) == " Did you mean 'ddpm'?"
 
 
 def _typo(name: str, rng: random.Random) -> str:

@@ -240,3 +240,31 @@ def test_a_damaged_file_is_refused_or_loads_and_round_trips(
         unplaced = []
         assert REGISTRY.load(REGISTRY.kind(spec.kind), dump(spec)) == spec
     assert not unplaced
+
+
+def test_faulty_paths_are_told_together_and_with_the_faults_of_values(tmp_path: Path) -> None:
+    path = file(
+        tmp_path, "extends: base-tiny\ngidance.scale: 3\nsampler: eulr\ndenoiser.channels[9]: 64\nvideo.fps: 8\n"
+    )
+    told = refusal(path).splitlines()
+    assert [line.removeprefix(f"{path}:").split(": ")[0] for line in told] == ["2", "4", "3"]
+    assert "Did you mean 'guidance'?" in told[0]
+    assert "denoiser.channels has 2 values" in told[1]
+    assert "unknown sampler 'eulr'. Did you mean 'euler'?" in told[2]
+
+
+def test_faulty_overrides_are_told_together() -> None:
+    told = refusal("base-tiny", "gidance.scale=3", "video.num_frame=3", "x", "sampler=ddmi", "seed").splitlines()
+    starts = ["--set: gidance.scale: ", "--set 'x': ", "--set 'seed': ", "--set: video.num_frame: ", "--set: sampler: "]
+    assert len(told) == len(starts)
+    assert all(any(line.startswith(start) for line in told) for start in starts)
+
+
+def test_lists_of_a_wrong_length_are_told_in_words_of_ours(tmp_path: Path) -> None:
+    assert "denoiser.channels: must have at least 1 value (got 0)" in refusal("base-tiny", "denoiser.channels=[]")
+    assert "denoiser.channels: must have at most 16 values (got 17)" in refusal(
+        "base-tiny", f"denoiser.channels={[8] * 17}"
+    )
+    assert "denoiser.channels: must be a list (got 64)" in refusal("base-tiny", "denoiser.channels=64")
+    told = refusal("base-tiny", "denoiser.channels=[0, 0]").splitlines()
+    assert [line.split(": ")[1] for line in told] == ["denoiser.channels[0]", "denoiser.channels[1]"]

@@ -45,7 +45,7 @@ def _check(name: str, settings: Sequence[str], kind: str, registry: Registry) ->
         total = _build(spec, registry)
     except SpecError as error:
         for fault in error.faults:
-            complain(str(fault) if fault.where else f"{name}: {fault}")
+            complain(str(fault) if fault.where else f"{error.source or name}: {fault}")
         return BAD_INPUT
     numbers = f"{total:,} parameters, " if total else ""
     say(f"{name}: ok ({spec.kind} {type_of(type(spec))}, {numbers}hash {spec_hash(spec)})")

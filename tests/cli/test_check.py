@@ -72,3 +72,16 @@ def test_a_kind_can_be_named(capsys: pytest.CaptureFixture[str], tmp_path: Path)
 def test_no_spec_at_all_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check"]) == 2
     assert "name at least one spec, such as base-tiny" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["a: [1,\n", "a: &x 1\n", "a: 1\na: 2\n", "extends: bas-tiny\n"])
+def test_faults_of_the_text_have_their_line(text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(f"# a spec\n{text}", encoding="utf-8")
+    assert run(["check", str(path)]) == 2
+    assert capsys.readouterr().err.startswith((f"{path}:2: ", f"{path}:3: "))
+
+
+def test_an_override_that_is_none_is_told_as_it_was_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", "base-tiny", "--set", "guidance.scale"]) == 2
+    assert capsys.readouterr().err == "--set 'guidance.scale': an override reads path=value\n"
