@@ -12,7 +12,6 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from lavie.errors import Fault
 
-
 _COUNT = re.compile(r"\w+ should have at (least|most) (\d+) item(s?) after validation, not (?:more than )?(\d+)")
 
 
