@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from lavie.errors import Fault, SpecError
+from lavie.faults import faults_of
 from lavie.samplers.base import Step
 from lavie.spec import Size, Spec
 from lavie.stages.lazy_video import LazyVideo
@@ -30,6 +31,17 @@ class VideoShape(Spec):
     """Pixels; a multiple of the autoencoder's factor."""
     fps: Annotated[float, Field(gt=0, le=240)] = 8.0
     """Frames per second of the file that is written."""
+
+    def changed(self, path: str = "video", **values: int | float) -> "VideoShape":
+        """Return a shape with other values.
+
+        Raises:
+            SpecError: naming `path` and what is beyond a video's limits.
+        """
+        try:
+            return VideoShape(**{**dict(self), **values})
+        except ValidationError as error:
+            raise SpecError([fault.below(path) for fault in faults_of(error)]) from None
 
 
 class PromptSpec(Spec):
@@ -61,12 +73,13 @@ class Given:
         """Return the video's size and rate.
 
         Raises:
-            SpecError: if it is more than one video.
+            SpecError: if it is more than one video, or one beyond the limits.
         """
         if self.video.batch_size != 1:
             raise SpecError([Fault("given", f"holds {self.video.batch_size} videos; split them, one per request")])
         video = self.video
-        return VideoShape(num_frames=video.num_frames, height=video.height, width=video.width, fps=video.fps)
+        size = {"num_frames": video.num_frames, "height": video.height, "width": video.width}
+        return VideoShape().changed("given", **size, fps=video.fps)
 
     @cached_property
     def sha256(self) -> str:

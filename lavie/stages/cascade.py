@@ -94,9 +94,16 @@ class CascadeSpec(StageSpec):
         return {name: stage for name, stage in stages.items() if stage is not None}
 
     def shape(self, given: VideoShape | None = None) -> VideoShape:
-        """Return size and rate of the videos that come out of the last stage."""
-        for stage in self.parts().values():
-            given = stage.shape(given)
+        """Return size and rate of the videos that come out of the last stage.
+
+        Raises:
+            SpecError: if they are beyond the limits in a stage.
+        """
+        for name, stage in self.parts().items():
+            try:
+                given = stage.shape(given)
+            except SpecError as error:
+                raise SpecError([fault.below(name) for fault in error.faults]) from None
         assert given is not None
         return given
 

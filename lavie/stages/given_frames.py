@@ -140,11 +140,15 @@ class GivenFramesSpec(SourceSpec):
         return tuple(range(0, count * self.every, self.every))
 
     def shape(self, given: VideoShape, own: VideoShape) -> VideoShape:
-        """Return the own shape; where frames are put between those given, as many as that makes, at the given size."""
+        """Return the own shape; where frames are put between those given, as many as that makes, at the given size.
+
+        Raises:
+            SpecError: if those are too many.
+        """
         if self.every == 1:
             return own
         frames = self.every * (given.num_frames - 1) + 1
-        return own.model_copy(update={"num_frames": frames, "height": given.height, "width": given.width})
+        return own.changed(num_frames=frames, height=given.height, width=given.width)
 
     def wanted(self, own: VideoShape) -> VideoShape:
         """Return the own size; frames are put between any number of given ones, and made behind half a video of them.

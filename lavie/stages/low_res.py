@@ -100,8 +100,12 @@ class LowResSpec(SourceSpec):
         return self
 
     def shape(self, given: VideoShape, own: VideoShape) -> VideoShape:
-        """Return the given shape, larger by the factor."""
-        return given.model_copy(update={"height": given.height * self.factor, "width": given.width * self.factor})
+        """Return the given shape, larger by the factor.
+
+        Raises:
+            SpecError: if that is too large.
+        """
+        return given.changed(height=given.height * self.factor, width=given.width * self.factor)
 
     def wanted(self, own: VideoShape) -> VideoShape:
         """Return the own size, smaller by the factor, for any number of frames."""

@@ -187,6 +187,15 @@ def differences(one: object, other: object, path: str = "") -> set[str]:
     return set() if one == other else {path[1:]}
 
 
+def test_a_video_that_a_later_stage_would_make_too_long_or_large_is_refused_at_once() -> None:
+    long = small_cascade_spec("base.video.num_frames=1100")
+    with pytest.raises(SpecError, match=r"^interpolation\.video\.num_frames: must be less than .* \(got 4397\)"):
+        long.shape()
+    wide = small_cascade_spec("base.video.width=5000")
+    with pytest.raises(SpecError, match=r"^upscaling\.video\.width: must be less than .* \(got 20000\)"):
+        wide.shape()
+
+
 def test_every_flaw_of_the_release_is_an_option_of_its_own() -> None:
     ours, official = (dump(shipped(name)) for name in ("cascade", "cascade-official"))
     assert differences(ours, official) == {

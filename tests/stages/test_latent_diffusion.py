@@ -63,6 +63,7 @@ def test_a_stage_that_may_be_given_frames_makes_videos_with_and_without_them() -
     ("given", "message"),
     [
         ([pixels(batch=2)], "given: holds 2 videos; split them, one per request"),
+        ([pixels(0)], r"given\.num_frames: must be greater than or equal to 1 \(got 0\)"),
         ([pixels(3), pixels(2)], "given: the requests of one batch give videos of different sizes"),
         (
             [pixels(3, 17, 16)],
