@@ -9,10 +9,11 @@ import itertools
 import os
 import re
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from inspect import isabstract
 from typing import get_args
@@ -195,7 +196,7 @@ def load(each: Announced) -> object:
         PluginError: for whatever it did instead; only an interrupt passes.
     """
     try:
-        with _time_limit():
+        with _time_limit(), redirect_stdout(sys.stderr):  # stdout holds results alone
             return each.entry_point.load()
     except KeyboardInterrupt:
         raise
@@ -214,7 +215,7 @@ def classes_of(module: object) -> tuple[type[Spec], ...]:
     try:
         _check_hook_names(module)
         manager.register(module, name="plugin")
-        with _time_limit():
+        with _time_limit(), redirect_stdout(sys.stderr):
             answers = manager.hook.lavie_components()
             classes = tuple(itertools.islice((cls for answer in answers for cls in answer), 10_000))
     except (KeyboardInterrupt, PluginError):
@@ -266,7 +267,9 @@ def _spec_bases(cls: type[Spec]) -> list[type[Spec]]:
 
 
 def _one_line(error: BaseException) -> str:
+    """Return kind and text of an error as one line that a terminal can show."""
     text = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 

@@ -276,3 +276,16 @@ def test_a_plugin_may_bring_a_new_kind() -> None:
 def test_an_unknown_kind_names_the_nearest() -> None:
     with pytest.raises(SpecError, match=r"unknown kind 'tempral'. Did you mean 'temporal'\? Kinds: "):
         Registry(lavie.builtin).kind("tempral")
+
+
+def test_what_a_plugin_prints_stays_out_of_the_results(add: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    add("chatty", "print('hello')\n" + healthy("a").replace("return [", "print('hook'); return ["))
+    assert "a" in installed().components("temporal")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "hello\nhook\n")
+
+
+def test_the_cause_of_a_broken_plugin_is_fit_for_a_terminal(add: Install, caplog: pytest.LogCaptureFixture) -> None:
+    add("broken", "raise RuntimeError('red \\x1b[31m\\nline')")
+    installed()
+    assert "RuntimeError: red \\x1b[31m line" in caplog.text

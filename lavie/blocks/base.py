@@ -48,7 +48,7 @@ class Conditioning:
     """Embedded timestep; its frame axis is 1 unless a conditioner tells the frames apart."""
     num_images: int = 0
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
-    """Tensors for conditioners, by name: `noise_level` (b), `low_res` (b c f h w), ..."""
+    """Tensors for conditioners, by name: `noise_level` (b), `low_res` (b c f h w), ...; five axes mean that."""
     blind: frozenset[Place] = frozenset()
     """Where every token's self-attention inside frames sees nothing but the token (arXiv 2403.17377, §4)."""
 
@@ -60,7 +60,10 @@ class Conditioning:
         embed = self.time_embed
         if embed is not None and embed.shape[1] > 1:
             embed = embed[:, : -self.num_images]
-        return replace(self, context=context, time_embed=embed, num_images=0)
+        inputs = {
+            name: each[:, :, : -self.num_images] if each.ndim == 5 else each for name, each in self.inputs.items()
+        }
+        return replace(self, context=context, time_embed=embed, num_images=0, inputs=inputs)
 
 
 class TemporalLayer(nn.Module, ABC):
@@ -133,7 +136,7 @@ class Conditioner(nn.Module, ABC):
     """Brings one extra input into the network: by channels next to `noisy`, or through the time embedding."""
 
     extra_channels: int = 0
-    """Channels that `channels_in` appends."""
+    """Channels that `concat` appends."""
 
     @abstractmethod
     def concat(self, noisy: Float[Tensor, "b c f h w"], cond: Conditioning) -> Float[Tensor, "b out f h w"]:

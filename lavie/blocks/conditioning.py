@@ -73,8 +73,15 @@ class ConcatConditioner(Conditioner):
         self.extra_channels = channels
 
     def concat(self, noisy: Float[Tensor, "b c f h w"], cond: Conditioning) -> Float[Tensor, "b out f h w"]:
-        """Return [noisy, input] along channels."""
-        return torch.cat((noisy, required(cond, self.name).to(noisy.dtype)), dim=1)
+        """Return [noisy, input] along channels.
+
+        Raises:
+            ValueError: if the input has another number of channels, frames or positions than is due.
+        """
+        given, due = required(cond, self.name), (len(noisy), self.extra_channels, *noisy.shape[2:])
+        if given.shape != due:
+            raise ValueError(f"the input {self.name!r} has the shape {tuple(given.shape)}, {due} is due")
+        return torch.cat((noisy, given.to(noisy.dtype)), dim=1)
 
     def embed(self, time_embed: Float[Tensor, "b s e"], cond: Conditioning, num_frames: int) -> Float[Tensor, "b s e"]:
         """Leave the time embedding alone."""
@@ -97,7 +104,8 @@ class NoiseLevelConditioner(EmbeddingConditioner):
             ValueError: if a level is outside [0, max_level].
         """
         level = required(cond, "noise_level")
-        if level.device.type != "meta" and bool(((level < 0) | (level > self.max_level)).any()):
+        can_look = not (level.is_meta or torch.compiler.is_compiling())
+        if can_look and bool(((level < 0) | (level > self.max_level)).any()):
             raise ValueError(f"noise_level must be in [0, {self.max_level}], got {level.tolist()}")
         return time_embed + self.table(level).unsqueeze(1)
 

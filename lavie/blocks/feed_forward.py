@@ -35,7 +35,7 @@ class FeedForward(SpatialLayer):
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or len(tokens) <= at_once:
             update = self._gated(tokens)
         else:
-            update = torch.cat([self._gated(piece) for piece in torch.split(tokens, at_once)])
+            update = torch.cat([self._gated(piece) for piece in tokens.split(at_once)])
         return rearrange(update, "(b f h w) c -> b c f h w", b=b, f=f, h=h, w=w)
 
     def _gated(self, tokens: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:

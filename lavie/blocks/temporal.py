@@ -39,7 +39,7 @@ class TemporalAttention(TemporalLayer):
         Unlike the official initialisation, the output bias starts at zero as well, so that a fresh layer adds nothing.
         """
         b, _, f, h, w = x.shape
-        # The one copy in a network: made here once, or a batch of one would make it for query, key and value each.
+        # The one rearrangement in a network that copies: once here, or it would for query, key and value each.
         tokens = rearrange(x, "b c f h w -> (b h w) f c").contiguous()
         bias = None if self.bias is None else self.bias(f).to(x.dtype)
         update = self.attention(tokens, position=self.position, bias=bias)

@@ -7,11 +7,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, Token
 
 from lavie.errors import LavieError
 from lavie.version import lavie_version
@@ -30,6 +31,18 @@ VERBS = {
     "schema": ("lavie.cli.schema:schema", "Print the JSON Schema of a kind, for editors."),
 }
 """Import path and one line of help for every verb."""
+
+
+def _whole(kind: type, tokens: Sequence[Token]) -> int:
+    (token,) = tokens
+    try:
+        return int(token.value)
+    except ValueError:
+        raise ValueError(f'"{token.value:.80}" is no whole number') from None
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+"""A whole number of the command line, taken at its word: 1.5 is refused, not rounded."""
 
 
 class UsageError(LavieError):
@@ -86,6 +99,7 @@ def run(tokens: Sequence[str]) -> int:
 def main() -> NoReturn:
     """Run the command line of this process and end it."""
     signal.signal(signal.SIGTERM, _terminate)
+    _mend_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -119,6 +133,16 @@ def _suggest(verb: str) -> str:
     from lavie.faults import suggest
 
     return suggest(verb, VERBS)
+
+
+def _mend_streams() -> None:
+    """Open closed outputs on nothing, and let characters that an encoding lacks go out as escapes."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (lasts as long as the process)
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

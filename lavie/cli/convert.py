@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from lavie.cli.app import DONE, UsageError, say
+from lavie.cli.app import DONE, UsageError, Whole, say
 
 if TYPE_CHECKING:
     from lavie.spec import Spec
@@ -25,7 +25,7 @@ def convert(
     part: Annotated[list[str] | None, Parameter(show_default=False)] = None,
     settings: Annotated[list[str] | None, Parameter(name="--set", show_default=False)] = None,
     inflate: bool = False,
-    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
+    seed: Annotated[Whole, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
     to: Literal["official", "diffusers", "ldm"] | None = None,
     verbose: bool = False,
     overwrite: bool = False,

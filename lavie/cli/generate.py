@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from lavie.cli.app import DONE, FAILED, UsageError, complain, say
+from lavie.cli.app import DONE, FAILED, UsageError, Whole, complain, say
 from lavie.cli.options import Choices, GivenOptions, ModelOptions, OutputOptions, SamplingOptions, VideoOptions
 from lavie.errors import OutOfMemoryError, VideoError
 from lavie.generation.prompts import normalise, read_prompts
@@ -26,8 +26,8 @@ def generate(
     *prompts: str,
     prompt_file: Path | None = None,
     negative_prompt: str | None = None,
-    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
-    num_videos: Annotated[int, Parameter(validator=Number(gte=1, lte=10_000))] = 1,
+    seed: Annotated[Whole, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
+    num_videos: Annotated[Whole, Parameter(validator=Number(gte=1, lte=10_000))] = 1,
     given: GivenOptions = GivenOptions(),
     video: VideoOptions = VideoOptions(),
     sampling: SamplingOptions = SamplingOptions(),

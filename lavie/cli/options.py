@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from lavie.cli.app import Whole
 from lavie.errors import Fault, SpecError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class GivenOptions:
 
     def names(self) -> list[str]:
         """Return the options that were given."""
-        each = {"--first-frame": self.first_frame, "--last-frame": self.last_frame, "--video": self.video}
+        each = {"--first-frame (--image)": self.first_frame, "--last-frame": self.last_frame, "--video": self.video}
         return [option for option, path in each.items() if path is not None]
 
 
@@ -46,11 +47,11 @@ class GivenOptions:
 class VideoOptions:
     """Size and rate, of a cascade's first stage; what is left out comes from the spec."""
 
-    num_frames: int | None = None
+    num_frames: Whole | None = None
     """Frames that the first stage makes; with --video, as many of its frames are used as that takes."""
-    height: int | None = None
+    height: Whole | None = None
     """Pixels that the first stage makes, a multiple of its autoencoder's factor."""
-    width: int | None = None
+    width: Whole | None = None
     """Pixels that the first stage makes, a multiple of its autoencoder's factor."""
     fps: float | None = None
     """Frames per second of the file, whichever stage decides on them; with --video, perhaps of that."""
@@ -61,7 +62,7 @@ class VideoOptions:
 class SamplingOptions:
     """Sampler and guidance of a cascade's first stage; of the others by --set; what is left out comes from the spec."""
 
-    steps: int | None = None
+    steps: Whole | None = None
     """Steps of the first stage's sampler: more take longer and may look better."""
     guidance_scale: float | None = None
     """How strongly the first stage follows the prompt; 1 is not at all more than it was learned."""
@@ -97,7 +98,7 @@ class OutputOptions:
     """Folder for the files; made if missing."""
     format: Literal["mp4", "webm", "gif", "png"] = "mp4"
     """File format; png is a folder of numbered pictures."""
-    scale: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] = 1
+    scale: Annotated[Whole, Parameter(validator=Number(gte=1, lte=64))] = 1
     """Write each pixel as a square of this many pixels a side: for small videos."""
     contact_sheet: bool = False
     """Also write one picture with a row of frames from each video."""

@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from lavie.cli.app import DONE, say
+from lavie.cli.app import DONE, Whole, say
 from lavie.document import write
 from lavie.registry import installed
 from lavie.spec import dump
@@ -18,7 +19,7 @@ def show(
     settings: Annotated[list[str] | None, Parameter(name="--set")] = None,
     kind: str | None = None,
     yaml: bool = False,
-    depth: int = 2,
+    depth: Annotated[Whole, Parameter(validator=Number(gte=0))] = 2,
 ) -> int:
     """Draw what a spec builds: parts, shapes, parameters, packages.
 

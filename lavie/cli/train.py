@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from lavie.cli.app import DONE, FAILED, UsageError, complain, say
+from lavie.cli.app import DONE, FAILED, UsageError, Whole, complain, say
 
 if TYPE_CHECKING:
     from lavie.training import Trainer
@@ -47,7 +47,7 @@ class MachineOptions:
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:1; auto takes CUDA where there is one."""
-    threads: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1024))] = None
+    threads: Annotated[Whole | None, Parameter(validator=Number(gte=1, lte=1024))] = None
     """CPU threads. [default: as torch chooses]"""
 
 

@@ -36,8 +36,7 @@ class Fifo(Coverage):
         if num_frames <= size:
             run.check_prompts([Part(range(num_frames))])
             return run.sample(run.denoise(), run.initial())
-        base = run.clip(range(size), {})
-        clip = torch.split(base.sample(base.denoise(), base.initial()), 1, dim=2)
+        clip = torch.split(run.sample(run.denoise(Part(range(size))), run.initial()[:, :, :size]), 1, dim=2)
         head = size - len(self.sampler.timesteps)
         clean = {number: clip[max(number, 0)] for number in range(min(head - self.spec.overlap, 0), head)}
         queue = [self._noised(run, number, clip[max(number, 0)]) for number in range(head, size)]

@@ -156,9 +156,9 @@ def header(path: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
 
 
 def check_names(
-    path: Path, found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], limit: int = 5
+    source: object, found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], limit: int = 5
 ) -> None:
-    """Refuse a file whose tensors are not exactly those wanted, by name and shape.
+    """Refuse a source, such as a file, whose tensors are not exactly those wanted, by name and shape.
 
     Raises:
         WeightsError: listing the first few missing, unexpected and misshapen tensors.
@@ -172,7 +172,7 @@ def check_names(
     ]
     if faults:
         more = f"\n... and {len(faults) - limit} more" if len(faults) > limit else ""
-        raise WeightsError(f"{path} does not fit the network:\n" + "\n".join(faults[:limit]) + more)
+        raise WeightsError(f"{source} does not fit the network:\n" + "\n".join(faults[:limit]) + more)
 
 
 def prefixed(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

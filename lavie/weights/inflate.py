@@ -12,8 +12,8 @@ from torch import Tensor
 from lavie.blocks.base import TemporalSpec
 from lavie.blocks.temporal import NoTemporalSpec
 from lavie.blocks.unet import UNetSpec
-from lavie.errors import WeightsError
 from lavie.spec import PerLevel
+from lavie.weights.files import check_names
 from lavie.weights.unet import map_for
 
 CONV_IN = "conv_in.weight"
@@ -56,16 +56,7 @@ def inflate(spec: UNetSpec, image: Mapping[str, Tensor], seed: int = 0) -> dict[
     """
     image = {**image, **_widened(spec, image)}
     shapes = image_shapes(spec)
-    faults = [f"{key}: missing" for key in shapes if key not in image]
-    faults += [f"{key}: not part of the image network" for key in image if key not in shapes]
-    faults += [
-        f"{key}: shape {[*image[key].shape]} where the network has {[*shape]}"
-        for key, shape in shapes.items()
-        if key in image and tuple(image[key].shape) != shape
-    ]
-    if faults:
-        more = f"\n... and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise WeightsError("the image network does not fit:\n" + "\n".join(faults[:5]) + more)
+    check_names("the image network", {key: tuple(tensor.shape) for key, tensor in image.items()}, shapes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = spec.build().state_dict()

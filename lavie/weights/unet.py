@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from lavie.blocks.base import ConditionerSpec, SpatialSpec, TemporalSpec
@@ -273,8 +272,3 @@ def _conditioners(config: Mapping[str, Any], network: str) -> tuple[ConditionerS
         highest = config.get("max_noise_level", 350 if network == "upscaling" else levels)
         parts.append(NoiseLevelSpec(num_levels=levels, max_level=min(highest, levels - 1)))
     return tuple(parts)
-
-
-def float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict in float32, as half-precision files of official weights are meant to be used."""
-    return {key: tensor.to(torch.float32) for key, tensor in state.items()}

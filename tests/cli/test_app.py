@@ -130,6 +130,26 @@ def test_what_a_verb_returns_is_the_exit_code(verb: Callable[..., None]) -> None
     assert run(["schema"]) == 1
 
 
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_output_does_not_matter(closed: str) -> None:
+    redirection = {"stdout": ">&-", "stderr": "2>&-"}[closed]
+    code = MAIN.replace("main()", "sys.argv[1:] = ['schema', 'no-kind']; main()")
+    command = f'exec "{sys.executable}" -c "$CODE" {redirection}'
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, cwd=ROOT, env=os.environ | {"CODE": code}
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert ("unknown kind 'no-kind'" in done.stderr) == (closed == "stdout")
+
+
+def test_what_an_encoding_lacks_goes_out_as_an_escape() -> None:
+    code = MAIN.replace("main()", "from lavie.cli import app; app.run = lambda tokens: print('8×8 …'); main()")
+    environ = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environ)
+    assert (done.stdout, done.stderr) == ("8\\xd78 \\u2026\n", "")
+
+
 def test_sigterm_ends_with_143() -> None:
     code = (
         "import time; from lavie.cli import app, main\n"
