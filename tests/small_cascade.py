@@ -8,7 +8,7 @@ from small_model import SPEC
 from lavie.registry import installed
 from lavie.specfile import load_spec
 from lavie.stages import CascadeSpec, LatentDiffusion
-from lavie.weights.files import save_stage
+from lavie.weights.stored import save_stage
 
 CASCADE = """
 type: cascade

@@ -8,7 +8,7 @@ from small_cascade import FILES, write_cascade
 from lavie.registry import installed
 from lavie.specfile import load_spec
 from lavie.stages import LatentDiffusionSpec
-from lavie.weights.files import save_stage
+from lavie.weights.stored import save_stage
 
 FIRST = """
 extends: small.yaml

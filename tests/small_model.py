@@ -15,7 +15,7 @@ from lavie.registry import Registry
 from lavie.spec import Spec
 from lavie.specfile import load_spec
 from lavie.stages import LatentDiffusionSpec
-from lavie.weights.files import save_stage
+from lavie.weights.stored import save_stage
 
 SPEC = """
 type: latent_diffusion

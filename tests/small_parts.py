@@ -10,7 +10,7 @@ from small_model import SPEC, small_registry
 from lavie.document import parse
 from lavie.specfile import change_spec
 from lavie.stages import Cascade, CascadeSpec, LatentDiffusion, LatentDiffusionSpec, Stage
-from lavie.weights.files import save_stage
+from lavie.weights.stored import save_stage
 
 Data = dict[str, Any]
 BASE: Data = parse(SPEC, "small").data

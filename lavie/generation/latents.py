@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lavie.errors import WeightsError
 from lavie.generation.record import Recipe
-from lavie.weights.files import WEIGHTS_FILE, discard, read_manifest, read_tensors, write_folder
+from lavie.weights.files import WEIGHTS_FILE, discard, read_manifest, write_folder
+from lavie.weights.stored import read_tensors
 
 _NAME = "latent"
 

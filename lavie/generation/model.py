@@ -17,7 +17,8 @@ from lavie.registry import Registry
 from lavie.spec import dump, spec_hash
 from lavie.stages import Given, Keep, OnStep, Request, Stage, StageSpec, VideoShape, load_stage
 from lavie.stages.loading import Weights
-from lavie.weights.files import WEIGHTS_FILE, read_manifest
+from lavie.weights.files import read_manifest
+from lavie.weights.stored import tensor_files
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precisions of the networks, by name."""
@@ -41,10 +42,9 @@ class Model:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """The sha256 of the weights; of several stages, that of the list of theirs."""
-        each = [
-            read_manifest(folder)["files"].get(WEIGHTS_FILE, {}).get("sha256", "") for folder in self.weights.values()
-        ]
+        """The sha256 of the weights; of several files, that of the list of theirs."""
+        paths = dict.fromkeys(path for folder in self.weights.values() for path in tensor_files(folder).values())
+        each = [read_manifest(path.parent)["files"].get(path.name, {}).get("sha256", "") for path in paths]
         return each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest()
 
     def shape(self, given: Given | None = None) -> VideoShape:

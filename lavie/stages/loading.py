@@ -14,8 +14,9 @@ from lavie.spec import Spec
 from lavie.stages.base import Stage, StageSpec
 from lavie.stages.latent_diffusion import LatentDiffusion, LatentDiffusionSpec
 from lavie.stages.residence import Always, InTurn
-from lavie.weights.files import MANIFEST, WEIGHTS_FILE, prefixed, read_manifest
+from lavie.weights.files import MANIFEST, prefixed, read_manifest
 from lavie.weights.loading import check_folder, holds_the_same, read_into
+from lavie.weights.stored import tensor_shapes
 
 Weights = Mapping[str, Path]
 """A folder of weights for each single stage, by its name; "" for a stage that is no cascade."""
@@ -33,7 +34,7 @@ def shipped_weights(spec: StageSpec, name: str = "") -> dict[str, Path]:
         wanted = {part: _shapes(stage.build()) for part, stage in spec.parts().items()}
     found: dict[str, Path] = {}
     for folder in sorted(path.parent for path in shelf.glob(f"*/{MANIFEST}")):
-        held = read_manifest(folder)["files"].get(WEIGHTS_FILE, {}).get("tensors")
+        held = tensor_shapes(folder)
         found |= {part: folder for part, shapes in wanted.items() if part not in found and shapes == held}
     return {part: found[part] for part in wanted if part in found}
 
@@ -147,10 +148,10 @@ def _memory_for(tensor: Tensor, device: torch.device | str) -> Tensor:
     return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=device)
 
 
-def _shapes(stage: Stage) -> dict[str, list[int]]:
+def _shapes(stage: Stage) -> dict[str, tuple[int, ...]]:
     if not isinstance(stage, LatentDiffusion):
         return {}
-    return {name: [*value.shape] for name, value in prefixed(stage.networks()).items()}
+    return {name: tuple(value.shape) for name, value in prefixed(stage.networks()).items()}
 
 
 def _check_networks(folder: Path, stage: LatentDiffusion) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -60,15 +60,30 @@ class LowRes(Source):
     def examples(
         self, video: Float[Tensor, "b 3 f h w"], latent: Float[Tensor, "b c f p q"], generator: torch.Generator
     ) -> Mapping[str, Tensor]:
-        """Return these videos at low resolution, each noised to a level drawn evenly up to the highest."""
+        """Return these videos at low resolution, each blurred and noised as much as is drawn evenly up to the most."""
         levels = torch.randint(self.spec.max_noise_level + 1, (len(video),), generator=generator)
         low_res = self._small(video)
+        if self.spec.max_blur:
+            spreads = self.spec.max_blur * torch.rand(len(video), generator=generator)
+            low_res = blurred(low_res, spreads.to(low_res))
         drawn = torch.randn(low_res.shape, generator=generator).to(low_res)
         sigmas = torch.stack([torch.tensor(self._sigma(level)) for level in levels.tolist()])
         return {
             "low_res": add_noise(low_res, drawn, sigmas, self.schedule),
             "noise_level": levels.to(video.device),
         }
+
+    def baseline(self, inputs: Mapping[str, Tensor], autoencoder: Autoencoder) -> Float[Tensor, "b c f p q"] | None:
+        """Return the latents of the enlarged low-resolution videos, as noised as they are, if residuals are made."""
+        if not self.spec.residual:
+            return None
+        low_res = inputs["low_res"]
+        sigmas = torch.tensor([self._sigma(int(level)) for level in inputs["noise_level"]]).to(low_res)
+        frames = rearrange(low_res, "b c f h w -> (b f) c h w")
+        large = F.interpolate(frames, scale_factor=float(self.spec.factor), mode="bicubic")
+        video = rearrange(large, "(b f) c h w -> b c f h w", b=len(low_res))
+        faded = rearrange((1 + sigmas**2).sqrt(), "b -> b 1 1 1 1")  # noising a video has shrunk it
+        return autoencoder.encode(video * faded)
 
     def _small(self, video: Float[Tensor, "b 3 f h w"]) -> Float[Tensor, "b 3 f p q"]:
         frames = rearrange(video, "b c f h w -> (b f) c h w")
@@ -77,6 +92,19 @@ class LowRes(Source):
 
     def _sigma(self, level: int) -> float:
         return float(self.schedule.sigmas[level])
+
+
+def blurred(video: Float[Tensor, "b c f h w"], spreads: Float[Tensor, " b"]) -> Float[Tensor, "b c f h w"]:
+    """Blur the frames of each video with a Gaussian of its own standard deviation, in pixels (up to about 2)."""
+    reach = 4
+    at = torch.arange(-reach, reach + 1).to(spreads)
+    weights = torch.exp(-(at**2) / (2 * spreads.clamp(min=1e-3)[:, None] ** 2))
+    weights = repeat(weights / weights.sum(dim=1, keepdim=True), "b n -> (b c) 1 n", c=video.shape[1])
+    x = rearrange(video, "b c f h w -> f (b c) h w")
+    x = F.pad(x, (reach,) * 4, mode="replicate")
+    x = F.conv2d(x, weights[:, :, None, :], groups=len(weights))
+    x = F.conv2d(x, weights[:, :, :, None], groups=len(weights))
+    return rearrange(x, "f (b c) h w -> b c f h w", b=len(video))
 
 
 @final
@@ -90,6 +118,11 @@ class LowResSpec(SourceSpec):
     """How much the low-resolution video is noised: more hides its flaws, and invents more."""
     max_noise_level: Annotated[int, Field(ge=0, le=999)] = 350
     """The highest level that training shows."""
+    max_blur: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Standard deviation in pixels of the strongest blur that training shows: an earlier stage's pictures are softer
+    than videos that were made small (arXiv 2106.15282, §4.2)."""
+    residual: bool = False
+    """Make only what the enlarged video lacks; its colours then stay as they are (arXiv 2104.14951, §3.2)."""
     schedule: ScheduleSpec
     """Noise levels of the low-resolution video."""
 

@@ -119,6 +119,12 @@ class Run:
         joined = {name: torch.cat([inputs[name] for inputs in each]) for name in each[0]}
         return {name: x.to(self.dtype) if x.is_floating_point() else x for name, x in joined.items()}
 
+    @property
+    def baseline(self) -> Float[Tensor, "b c f h w"] | None:
+        """Return the latents that the network's are added to; None if it makes whole ones."""
+        source = self.stage.source
+        return None if source is None else source.baseline(self.inputs, self.stage.autoencoder)
+
     def texts(self, part: Part) -> list[str]:
         """Return what each video is told about a part: the text of the segment that its centre lies in."""
         text, place = self.stage.spec.prompt.text, self._place(part)

@@ -52,6 +52,10 @@ class Source(ABC):
     ) -> Mapping[str, Tensor]:
         """Return inputs that could have led to these videos, to train with."""
 
+    def baseline(self, inputs: Mapping[str, Tensor], autoencoder: Autoencoder) -> Float[Tensor, "b c f p q"] | None:
+        """Return latents that the inputs tell already, so that only what they lack is made; None without such."""
+        return None
+
 
 class SourceSpec(Spec, ABC):
     """What a stage makes of the video that it is given."""

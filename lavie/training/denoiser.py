@@ -123,15 +123,14 @@ class DenoiserPhase(Phase):
     def losses(self, batches: Mapping[str, Batch], draws: Draws) -> dict[str, Tensor]:
         scene = compose(batches)
         captions = drop(scene.captions, self.spec.text_dropout, draws.generator("text dropout"))
-        with torch.no_grad():
-            latent = self.stage.autoencoder.encode(scene.pixels)
+        latent, inputs = self._latent(scene, draws)
         noise = torch.randn(latent.shape, generator=draws.generator("noise")).to(latent)
         sigmas = draw_sigmas(self.spec.timesteps, self.schedule, len(latent), draws.generator("timestep"))
         timestep = torch.tensor([self.schedule.timestep(sigma) for sigma in sigmas.tolist()]).to(latent)
         sigma = sigmas.to(latent)
         with torch.set_grad_enabled(self.spec.train_text_encoder):
             context = self.encode(captions)
-        cond = Conditioning(context, num_images=scene.num_images, inputs=self._inputs(scene, latent, draws))
+        cond = Conditioning(context, num_images=scene.num_images, inputs=inputs)
         noisy = add_noise(latent, noise, sigma, self.schedule)
         prediction = self.stage.denoiser(noisy, timestep, cond)
         goal = target(latent, noise, sigma, self.schedule, self.stage.spec.prediction_type)
@@ -143,9 +142,16 @@ class DenoiserPhase(Phase):
             return {"loss": video, "video_loss": video}
         return {"loss": video + self.spec.image_loss_weight * image, "video_loss": video, "image_loss": image}
 
-    def _inputs(self, scene: Scene, latent: Tensor, draws: Draws) -> Mapping[str, Tensor]:
-        source = self.stage.source
-        return source.examples(scene.pixels, latent, draws.generator("source")) if source is not None else {}
+    @torch.no_grad()
+    def _latent(self, scene: Scene, draws: Draws) -> tuple[Float[Tensor, "b c f h w"], Mapping[str, Tensor]]:
+        """Return what the network is to make of a scene, and the inputs that it makes it from."""
+        source, autoencoder = self.stage.source, self.stage.autoencoder
+        latent = autoencoder.encode(scene.pixels)
+        if source is None:
+            return latent, {}
+        inputs = source.examples(scene.pixels, latent, draws.generator("source"))
+        baseline = source.baseline(inputs, autoencoder)
+        return latent if baseline is None else latent - baseline, inputs
 
     def encode(self, captions: Sequence[Sequence[str]]) -> Float[Tensor, "b s l d"]:
         """Encode the captions of each sample, one slot each."""

@@ -34,15 +34,8 @@ from lavie.training.phase import Batch, Phase
 from lavie.training.progress import PhaseProgress
 from lavie.training.randomness import Draws, derived
 from lavie.training.recipe import TrainSpec, choose, differences, past
-from lavie.weights.files import (
-    AVERAGE_FILE,
-    WEIGHTS_FILE,
-    fill,
-    read_manifest,
-    save_stage,
-    sweep,
-    write_text,
-)
+from lavie.weights.files import AVERAGE_FILE, WEIGHTS_FILE, fill, read_manifest, sweep, write_text
+from lavie.weights.stored import save_stage
 from lavie.weights.transfer import transfer
 
 logger = logging.getLogger(__name__)

@@ -16,11 +16,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lavie.errors import WeightsError
-from lavie.spec import Spec, dump
 from lavie.version import lavie_version
 
 FORMAT_VERSION = 1
@@ -131,14 +130,25 @@ def check_bytes(folder: Path, names: Iterable[str] = ()) -> None:
     """
     files = read_manifest(folder)["files"]
     for name in names or files:
-        entry, path = files.get(name), folder / name
-        if entry is None or not path.is_file():
-            raise WeightsError(f"{path} is missing{' from the manifest' if entry is None else ''}")
-        size = path.stat().st_size
-        if size != entry.get("size"):
-            raise WeightsError(f"{path} has {size} bytes where the manifest says {entry.get('size')}: it is damaged")
-        if sha256(path) != entry.get("sha256"):
-            raise WeightsError(f"{path} does not have the sha256 of the manifest: it is damaged or was changed")
+        check_size(folder, name)
+        if sha256(folder / name) != files[name].get("sha256"):
+            raise WeightsError(
+                f"{folder / name} does not have the sha256 of the manifest: it is damaged or was changed"
+            )
+
+
+def check_size(folder: Path, name: str) -> None:
+    """Compare the size of a file of a folder with its manifest.
+
+    Raises:
+        WeightsError: if it differs, or the file is missing.
+    """
+    entry, path = read_manifest(folder)["files"].get(name), folder / name
+    if entry is None or not path.is_file():
+        raise WeightsError(f"{path} is missing{' from the manifest' if entry is None else ''}")
+    size = path.stat().st_size
+    if size != entry.get("size"):
+        raise WeightsError(f"{path} has {size} bytes where the manifest says {entry.get('size')}: it is damaged")
 
 
 def header(path: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
@@ -178,53 +188,6 @@ def check_names(
 def prefixed(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Return the state of several modules under one set of names, each behind its module's name."""
     return {f"{prefix}.{name}": value for prefix, each in modules.items() for name, value in each.state_dict().items()}
-
-
-def save_stage(
-    modules: Mapping[str, nn.Module],
-    spec: Spec,
-    folder: Path,
-    dtype: torch.dtype | None = None,
-    *,
-    components: Mapping[str, str] | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Write the weights of a stage; with `dtype`, floating-point tensors are stored in it (float16 halves the size).
-
-    `components` names the components of other packages in the spec, with the distribution and version of each.
-
-    Raises:
-        FileExistsError: if `folder` exists and `overwrite` is false.
-    """
-    tensors = prefixed(modules)
-    if dtype is not None:
-        tensors = {name: each.to(dtype) if each.is_floating_point() else each for name, each in tensors.items()}
-    manifest = {"spec": dump(spec), "components": dict(components or {}), "modules": [*modules]}
-    write_folder(folder, {WEIGHTS_FILE: tensors}, manifest, overwrite=overwrite)
-
-
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Return all tensors of a folder of weights; of a checkpoint of training, averaged ones where there are any.
-
-    Raises:
-        WeightsError: if the folder is damaged.
-    """
-    paths = weight_files(folder)
-    check_bytes(folder, [path.name for path in paths])
-    return _read(paths)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """Return the files that make up the weights of a folder; what a later one holds counts."""
-    files = read_manifest(folder)["files"]
-    return [folder / name for name in (WEIGHTS_FILE, AVERAGE_FILE) if name in files] or [folder / WEIGHTS_FILE]
-
-
-def _read(paths: Iterable[Path]) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for path in paths:
-        tensors |= load_file(path)
-    return tensors
 
 
 @torch.no_grad()

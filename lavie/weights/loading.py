@@ -1,6 +1,6 @@
 """Loading weights into networks, strictly and one by one."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import final
 
@@ -8,7 +8,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from lavie.weights.files import check_bytes, check_names, fill, header, prefixed, weight_files
+from lavie.weights.files import check_names, fill, prefixed
+from lavie.weights.stored import check_files, tensor_files, tensor_shapes
 
 
 def load_into(modules: Mapping[str, nn.Module], folder: Path, *, partly: bool = False) -> None:
@@ -30,28 +31,25 @@ def check_folder(modules: Mapping[str, nn.Module], folder: Path, *, partly: bool
     Raises:
         WeightsError: if the folder is damaged or does not fit.
     """
-    paths = weight_files(folder)
-    found: dict[str, tuple[int, ...]] = {}
-    for path in paths:
-        found |= {name: shape for name, (shape, _) in header(path).items()}
+    found = tensor_shapes(folder)
     if partly:
         found = {name: shape for name, shape in found.items() if name.split(".", 1)[0] in modules}
     check_names(folder, found, {name: tuple(value.shape) for name, value in prefixed(modules).items()})
-    check_bytes(folder, [path.name for path in paths])
+    check_files(tensor_files(folder).values())
 
 
 def read_into(modules: Mapping[str, nn.Module], folder: Path) -> None:
     """Load weights from a folder that has been checked; besides the modules, one value at a time is in memory."""
-    paths = weight_files(folder)
+    places = tensor_files(folder)
     for prefix, module in modules.items():
-        fill(module, _OneByOne(paths, f"{prefix}."))
+        fill(module, _OneByOne(places, f"{prefix}."))
 
 
 def holds_the_same(folder: Path, other: Path, module: str) -> bool:
     """Tell whether two folders have equal weights for a module."""
     if folder.resolve() == other.resolve():
         return True
-    mine, theirs = (_OneByOne(weight_files(each), f"{module}.") for each in (folder, other))
+    mine, theirs = (_OneByOne(tensor_files(each), f"{module}.") for each in (folder, other))
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
@@ -59,11 +57,9 @@ def holds_the_same(folder: Path, other: Path, module: str) -> bool:
 class _OneByOne(Mapping[str, Tensor]):
     """The tensors under a prefix, each read when it is asked for: what was read of an open file stays in memory."""
 
-    def __init__(self, paths: Iterable[Path], prefix: str) -> None:
+    def __init__(self, places: Mapping[str, Path], prefix: str) -> None:
         self._prefix = prefix
-        self._path = {
-            name.removeprefix(prefix): path for path in paths for name in header(path) if name.startswith(prefix)
-        }
+        self._path = {name.removeprefix(prefix): path for name, path in places.items() if name.startswith(prefix)}
 
     def __getitem__(self, name: str) -> Tensor:
         with safe_open(self._path[name], framework="pt") as file:

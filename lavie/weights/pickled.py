@@ -40,26 +40,45 @@ def unpickled(path: Path) -> Iterator[Unpickled]:
         WeightsError: naming the file and the cause, whatever is wrong with it.
     """
     with tempfile.TemporaryDirectory(prefix="lavie-") as folder:
-        output, report = Path(folder, "tensors.safetensors"), Path(folder, "report.json")
-        seconds = _SECONDS + path.stat().st_size // _BYTES_PER_SECOND
-        search_path = json.dumps([each for each in sys.path if each and Path(each).is_absolute()])
-        arguments = [str(path.resolve()), str(output), str(report), str(seconds), search_path]
-        try:
-            done = subprocess.run(
-                [sys.executable, "-I", "-W", "ignore", str(_SCRIPT), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd=folder,
-                timeout=10 * seconds,
-            )
-        except subprocess.TimeoutExpired:
-            raise WeightsError(f"{path} cannot be read: reading it took longer than {10 * seconds} seconds") from None
-        found = _report(report)
-        if done.returncode != 0 or "error" in found:
-            cause = found.get("error") or f"the process that read it ended with code {done.returncode}"
-            raise WeightsError(f"{path} cannot be read: {cause}")
+        output = Path(folder, "tensors.safetensors")
+        found = _run(path, str(output), folder)
         yield Unpickled(output, str(found["container"]), dict(found["left_over"]))
+
+
+def names_in(path: Path) -> dict[str, Any]:
+    """Return what a `.pt` file holds without reading any data: `tensors` (dtype and shape), `container`, `left_over`.
+
+    Another process reads it, as in `unpickled`; checksums are not compared.
+
+    Raises:
+        WeightsError: naming the file and the cause, whatever is wrong with it.
+    """
+    with tempfile.TemporaryDirectory(prefix="lavie-") as folder:
+        return _run(path, "", folder)
+
+
+def _run(path: Path, output: str, folder: str) -> dict[str, Any]:
+    """Run the script in an empty folder and return its report."""
+    report = Path(folder, "report.json")
+    seconds = _SECONDS + path.stat().st_size // _BYTES_PER_SECOND
+    search_path = json.dumps([each for each in sys.path if each and Path(each).is_absolute()])
+    arguments = [str(path.resolve()), output, str(report), str(seconds), search_path]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-W", "ignore", str(_SCRIPT), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            timeout=10 * seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise WeightsError(f"{path} cannot be read: reading it took longer than {10 * seconds} seconds") from None
+    found = _report(report)
+    if done.returncode != 0 or "error" in found:
+        cause = found.get("error") or f"the process that read it ended with code {done.returncode}"
+        raise WeightsError(f"{path} cannot be read: {cause}")
+    return found
 
 
 def _report(path: Path) -> dict[str, Any]:

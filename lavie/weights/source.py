@@ -1,21 +1,23 @@
 """What a path holds: weights of lavie or published ones, in one file or a folder, by part and by how they are named."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from lavie.errors import WeightsError
 from lavie.weights import ldm
-from lavie.weights.files import MANIFEST, WEIGHTS_FILE, check_bytes, read_manifest
+from lavie.weights.files import MANIFEST, check_bytes, header, read_manifest
 from lavie.weights.layout import reason
-from lavie.weights.pickled import unpickled
+from lavie.weights.pickled import names_in, unpickled
+from lavie.weights.stored import read_tensors
 
 Part = Literal["denoiser", "autoencoder", "text_encoder"]
 PARTS: tuple[Part, ...] = ("denoiser", "autoencoder", "text_encoder")
@@ -27,7 +29,8 @@ OWN = "lavie"
 READABLE = "a folder of lavie, a folder of diffusers, a .safetensors file, or a file of torch.save (.pt, .ckpt, .bin)"
 FOLDERS: dict[str, Part] = {"unet": "denoiser", "vae": "autoencoder", "text_encoder": "text_encoder"}
 """Names of the parts inside a folder of diffusers."""
-_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+"""How the weight files of one network begin."""
 _WRAPPERS = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before every name."""
 
@@ -75,6 +78,10 @@ class Contents:
     """Name to the reason why no part has a use for it."""
 
 
+Reader = Callable[[Path, ExitStack], tuple[dict[str, Tensor], str, dict[str, str]]]
+"""Returns the tensors of a file, the key they were under, and what else it holds."""
+
+
 def read_source(path: Path, stack: ExitStack) -> Contents:
     """Recognise what a path holds, by its content; temporary files live until `stack` closes.
 
@@ -85,25 +92,34 @@ def read_source(path: Path, stack: ExitStack) -> Contents:
         return _read_folder(path, stack)
     if not path.is_file():
         raise WeightsError(f"{path} does not exist")
-    tensors, container, left_over = _read_file(path, stack)
-    return _by_part(path, tensors, container, left_over)
+    return read_network(path, stack)
+
+
+def read_network(path: Path, stack: ExitStack, read: Reader | None = None) -> Contents:
+    """Recognise a file, or a folder with the files of one network, in pieces or whole; `read` reads the files.
+
+    Raises:
+        WeightsError: if it is none of what is known, or holds tensors that belong to no part.
+    """
+    read = read or _read_file
+    return _read_one(path, stack, read) if path.is_dir() else _by_part(path, *read(path, stack))
 
 
 def _read_folder(folder: Path, stack: ExitStack) -> Contents:
     if (folder / MANIFEST).is_file():
         return _read_own(folder)
     if names := [name for name in FOLDERS if (folder / name).is_dir()]:
-        inside = [_read_one(folder / name, stack) for name in names]
+        inside = [_read_one(folder / name, stack, _read_file) for name in names]
         left_over = {f"{each.path.name}/{key}": why for each in inside for key, why in each.left_over.items()}
         return Contents(folder, tuple(holding for each in inside for holding in each.holdings), left_over)
-    return _read_one(folder, stack)
+    return _read_one(folder, stack, _read_file)
 
 
 def _read_own(folder: Path) -> Contents:
     manifest = read_manifest(folder)
     check_bytes(folder)
     origins = manifest.get("origin")
-    tensors = _load(folder / WEIGHTS_FILE)
+    tensors = read_tensors(folder)
     constants = _load(folder / CONSTANTS_FILE) if CONSTANTS_FILE in manifest["files"] else {}
     holdings = []
     for part in PARTS:
@@ -117,13 +133,14 @@ def _read_own(folder: Path) -> Contents:
     return Contents(folder, tuple(holdings))
 
 
-def _read_one(folder: Path, stack: ExitStack) -> Contents:
-    """Read a folder with the files of one network, in pieces or whole."""
+def _read_one(folder: Path, stack: ExitStack, read: Reader) -> Contents:
     config = _read_json(folder / "config.json") if (folder / "config.json").is_file() else None
-    names = _weight_files(folder)
+    names = network_files(folder)
+    if not names:
+        raise WeightsError(f"{folder} holds no weights that lavie reads. Readable: {READABLE}")
     tensors: dict[str, Tensor] = {}
     for name in names:
-        piece, _, _ = _read_file(folder / name, stack)
+        piece, _, _ = read(folder / name, stack)
         if twice := tensors.keys() & piece.keys():
             raise WeightsError(f"{folder}: {min(twice)} is in two files")
         tensors |= piece
@@ -132,17 +149,21 @@ def _read_one(folder: Path, stack: ExitStack) -> Contents:
     return Contents(folder, whole, contents.left_over)
 
 
-def _weight_files(folder: Path) -> list[str]:
-    """Choose the files to read: safetensors before pickles, full precision before half, pieces by their index."""
+def network_files(folder: Path) -> list[str]:
+    """Choose the files to read: safetensors before pickles, full precision before half, pieces by their index.
+
+    Raises:
+        WeightsError: if an index names files that are not there.
+    """
     for suffix in ("safetensors", "bin"):
-        for stem in _STEMS:
+        for stem in STEMS:
             index = folder / f"{stem}.{suffix}.index.json"
             if index.is_file():
                 return _pieces(index)
             for name in (f"{stem}.{suffix}", f"{stem}.fp16.{suffix}"):
                 if (folder / name).is_file():
                     return [name]
-    raise WeightsError(f"{folder} holds no weights that lavie reads. Readable: {READABLE}")
+    return []
 
 
 def _pieces(index: Path) -> list[str]:
@@ -168,13 +189,40 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_file(path: Path, stack: ExitStack) -> tuple[dict[str, Tensor], str, dict[str, str]]:
     """Return the tensors of a file, the key they were under, and what else it holds; the suffix does not matter."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start[8:] == b"{":
+    if is_safetensors(path):
         return _load(path), "", {}
     pickled = stack.enter_context(unpickled(path))
-    reasons = {key: f"no tensor ({kind})" for key, kind in pickled.left_over.items()}
-    return _load(pickled.file), pickled.container, reasons
+    return _load(pickled.file), pickled.container, _reasons(pickled.left_over)
+
+
+def look_at_file(path: Path, stack: ExitStack) -> tuple[dict[str, Tensor], str, dict[str, str]]:
+    """Return of a file what reading it returns, but its tensors on the meta device: no data is read."""
+    if is_safetensors(path):
+        return _checked(path, {name: _blank(shape, dtype) for name, (shape, dtype) in header(path).items()}), "", {}
+    found = names_in(path)
+    tensors = {str(name): _blank(shape, getattr(torch, dtype)) for name, (dtype, shape) in found["tensors"].items()}
+    return _checked(path, tensors), str(found["container"]), _reasons(found["left_over"])
+
+
+def is_safetensors(path: Path) -> bool:
+    """Tell by its first bytes whether a file is safetensors.
+
+    Raises:
+        WeightsError: if it only stands for a file that has not been downloaded.
+    """
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start == b"version h":
+        raise WeightsError(f"{path} is a pointer of Git LFS, not the file itself: run git lfs pull, or download it")
+    return start[8:] == b"{"
+
+
+def _blank(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(tuple(shape), dtype=dtype, device="meta")
+
+
+def _reasons(left_over: Mapping[str, str]) -> dict[str, str]:
+    return {key: f"no tensor ({kind})" for key, kind in left_over.items()}
 
 
 def _load(path: Path) -> dict[str, Tensor]:
@@ -182,6 +230,10 @@ def _load(path: Path) -> dict[str, Tensor]:
         tensors = load_file(path)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise WeightsError(f"{path} is no safetensors file that lavie reads: {error}") from None
+    return _checked(path, tensors)
+
+
+def _checked(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, tensor in tensors.items():
         if not key.isprintable():
             raise WeightsError(f"{path} has a tensor named {key!r:.200}")

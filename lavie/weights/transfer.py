@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lavie.errors import WeightsError
-from lavie.weights.files import fill, prefixed, read_tensors
+from lavie.weights.files import fill, prefixed
+from lavie.weights.stored import read_tensors
 
 
 @dataclass(frozen=True)

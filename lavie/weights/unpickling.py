@@ -1,7 +1,8 @@
 """Reading one `.pt` file in a process of its own: a script that `lavie.weights.pickled` runs, never imported by lavie.
 
 It checks the zip directory, unpickles tensors and plain data only, and writes the tensors as a safetensors file, all
-under limits of memory and time. What it found, or why it gave up, goes into a JSON report.
+under limits of memory and time. What it found, or why it gave up, goes into a JSON report. Where only names and shapes
+are asked for, no data is read and none written.
 """
 
 import json
@@ -11,6 +12,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,11 @@ class Inert:
         """Keep nothing."""
 
 
-def check_archive(path: Path) -> None:
-    """Refuse anything but what `torch.save` writes: stored records under one name, none larger than the file says."""
+def check_archive(path: Path, *, sums: bool = True) -> None:
+    """Refuse anything but what `torch.save` writes: stored records under one name, none larger than the file says.
+
+    With `sums` every record is read through and its checksum compared.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
@@ -74,7 +79,7 @@ def check_archive(path: Path) -> None:
                 raise Refused(f"its pickle has {record.file_size} bytes; at most {MAX_PICKLE} are read")
         if (total := sum(record.file_size for record in records)) > size:
             raise Refused(f"its records claim {total} bytes, but the file has {size}")
-        for record in records:
+        for record in records if sums else ():
             _check_sum(archive, record)
 
 
@@ -151,15 +156,16 @@ def write(tensors: dict[str, Any], output: Path) -> None:
     save_file(apart, output)
 
 
-def read(path: Path, output: Path, limit: Callable[[int | None], None]) -> dict[str, Any]:
+def read(path: Path, output: Path | None, limit: Callable[[int | None], None]) -> dict[str, Any]:
     """Turn the file into a safetensors file, and return what else is to be said about it.
 
-    `limit` bounds memory from there on: little for the directory, what the file's size explains for the tensors.
+    Without `output` that includes dtype and shape of every tensor, and no data is read. `limit` bounds memory from
+    there on: little for the directory, what the file's size explains for the tensors.
     """
     size = path.stat().st_size
     limit(SPARE)
     try:
-        check_archive(path)
+        check_archive(path, sums=output is not None)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise Refused(f"it is damaged: {error}") from None
     limit(None)
@@ -174,6 +180,7 @@ def read(path: Path, output: Path, limit: Callable[[int | None], None]) -> dict[
             path.open("rb") as file,
             warnings.catch_warnings(),
             torch.serialization.safe_globals(stand_ins),  # type: ignore[arg-type]
+            nullcontext() if output is not None else torch.serialization.skip_data(),
         ):
             warnings.simplefilter("ignore")
             loaded = torch.load(file, map_location="cpu", weights_only=True)
@@ -184,8 +191,11 @@ def read(path: Path, output: Path, limit: Callable[[int | None], None]) -> dict[
         raise Refused(f"its pickle {what}; only tensors and plain data are read") from None
     container, tensors, other = state_of(loaded)
     check_tensors(tensors, size)
-    write(tensors, output)
-    return {"container": container, "left_over": other}
+    if output is not None:
+        write(tensors, output)
+        return {"container": container, "left_over": other}
+    shapes = {name: [str(each.dtype).removeprefix("torch."), [*each.shape]] for name, each in tensors.items()}
+    return {"container": container, "left_over": other, "tensors": shapes}
 
 
 def limit_memory(spare: int | None) -> None:
@@ -212,12 +222,12 @@ def limit_time(seconds: int) -> None:
 
 
 def main(path: str, output: str, report: str, seconds: str, search_path: str) -> None:
-    """Read `path` and write `output` and `report`."""
+    """Read `path` and write `output`, unless that is empty, and `report`."""
     limit_time(int(seconds))
     sys.path.extend(each for each in json.loads(search_path) if each not in sys.path)
     found: dict[str, Any]
     try:
-        found = read(Path(path), Path(output), limit_memory)
+        found = read(Path(path), Path(output) if output else None, limit_memory)
     except MemoryError:
         found = {"error": "it asks for more memory than its size explains"}
     except Refused as error:

@@ -3,15 +3,16 @@
 import pytest
 import torch
 from einops import reduce
-from small_parts import UPSCALING, small_part_spec
+from small_parts import UPSCALING, small_part, small_part_spec
 from torch import Tensor
 
 from lavie.blocks.autoencoder import AutoencoderKLSpec
+from lavie.blocks.patches import PatchesSpec
 from lavie.errors import SpecError
 from lavie.samplers.noise import NoiseSource
 from lavie.samplers.schedule import ScaledLinearScheduleSpec
-from lavie.stages import Given, PixelVideo, VideoShape
-from lavie.stages.low_res import LowRes, LowResSpec
+from lavie.stages import Given, PixelVideo, Request, VideoShape
+from lavie.stages.low_res import LowRes, LowResSpec, blurred
 
 SCHEDULE = ScaledLinearScheduleSpec(beta_start=1e-4, beta_end=0.02)
 BETAS = torch.linspace(1e-4**0.5, 0.02**0.5, 1000, dtype=torch.float64) ** 2
@@ -78,3 +79,54 @@ def test_more_noise_than_training_shows_is_refused() -> None:
 def test_a_factor_that_is_not_the_autoencoders_is_refused_when_the_stage_is_built() -> None:
     with pytest.raises(SpecError, match=r"source\.factor: the video grows by 2, but the autoencoder's factor is 4"):
         small_part_spec(UPSCALING, "source.factor=2").build()
+
+
+def test_training_blurs_up_to_as_much_as_it_may() -> None:
+    point = torch.zeros(64, 3, 1, 32, 32)
+    point[..., 14:18, 14:18] = 1.0
+    latent = torch.zeros(64, 4, 1, 8, 8)
+    shown = source(noise_level=0, max_noise_level=0, max_blur=1.5).examples(point, latent, torch.Generator())
+    sharp = source(noise_level=0, max_noise_level=0).examples(point, latent, torch.Generator())
+    peaks = (each["low_res"].flatten(1).max(dim=1).values for each in (shown, sharp))
+    blurry, clear = peaks
+    assert float(clear.min()) > 0.2
+    assert float(blurry.min()) < 0.5 * float(clear.min())
+    assert len({round(float(peak), 2) for peak in blurry}) > 5
+
+
+def test_a_blur_is_the_gaussian_it_says() -> None:
+    point = torch.zeros(2, 3, 1, 17, 17)
+    point[..., 8, 8] = 1.0
+    spreads = torch.tensor([0.0, 1.2])
+    kept, spread = blurred(point, spreads)
+    torch.testing.assert_close(kept, point[0])
+    places = torch.arange(17) - 8.0
+    variance = (spread[0, 0].sum(dim=0) * places**2).sum()
+    assert float(spread[0, 0].sum()) == pytest.approx(1)
+    assert float(variance) == pytest.approx(1.2**2, rel=0.02)
+
+
+def test_a_residual_is_what_the_enlarged_video_lacks() -> None:
+    made, patches = source(residual=True, noise_level=20), PatchesSpec(factor=4, scaling_factor=3.0).build()
+    flat = torch.full((1, 3, 2, 8, 8), 0.25)
+    found = made.inputs(
+        Given(PixelVideo(flat, 8.0)), VideoShape(num_frames=2, height=32, width=32), patches, NoiseSource(0, "x")
+    )
+    baseline = made.baseline(found, patches)
+    assert baseline is not None
+    noise = (1 - KEPT[20]).sqrt() / KEPT[20].sqrt()
+    assert float(patches.decode(baseline).mean()) == pytest.approx(0.25, abs=3 * float(noise) / 8)
+    assert source().baseline(found, patches) is None
+
+
+def test_the_residual_is_added_to_the_baseline() -> None:
+    """With equal networks and noise, making residuals differs from making whole videos by the baseline alone."""
+    residual = small_part(UPSCALING, "source.residual=true")
+    whole = small_part(UPSCALING)
+    requests = [Request("", given=Given(PixelVideo(VIDEO[:1], 8.0)))]
+    difference = residual.generate(requests).latent - whole.generate(requests).latent
+    assert residual.source is not None
+    told = residual.source.inputs(requests[0].given, SHAPE, residual.autoencoder, NoiseSource(0, "upscaling"))
+    baseline = residual.source.baseline(told, residual.autoencoder)
+    assert baseline is not None
+    torch.testing.assert_close(difference, baseline, rtol=0, atol=1e-5)

@@ -9,17 +9,10 @@ from torch import nn
 
 from lavie.errors import WeightsError
 from lavie.spec import Spec
-from lavie.weights import files
-from lavie.weights.files import (
-    check_bytes,
-    header,
-    read_manifest,
-    save_stage,
-    sweep,
-    write_folder,
-    write_text,
-)
+from lavie.weights import files, loading
+from lavie.weights.files import check_bytes, header, read_manifest, sweep, write_folder, write_text
 from lavie.weights.loading import load_into
+from lavie.weights.stored import save_stage
 
 
 class ToySpec(Spec):
@@ -103,7 +96,7 @@ def test_the_manifest_says_what_the_file_is(saved: tuple[Path, dict[str, nn.Modu
 def test_weights_of_another_shape_are_refused_before_data_is_read(
     saved: tuple[Path, dict[str, nn.Module]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "load_file", lambda path: pytest.fail("data was read"))
+    monkeypatch.setattr(loading, "safe_open", lambda path, **options: pytest.fail("data was read"))
     with pytest.raises(
         WeightsError, match=r"denoiser\.weight: shape \[3, 2, 3, 3\] where the network has \[5, 2, 3, 3\]"
     ):

@@ -19,8 +19,8 @@ from published import (
 from safetensors.torch import save_file
 
 from lavie.errors import WeightsError
-from lavie.weights.files import save_stage
 from lavie.weights.source import OWN, Contents, read_source
+from lavie.weights.stored import save_stage
 
 
 @pytest.fixture(autouse=True)
