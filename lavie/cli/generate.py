@@ -55,7 +55,7 @@ def generate(
     """
     texts = _prompts(prompts, prompt_file, is_optional=bool(given.names()))
     negative = None if negative_prompt is None else normalise(negative_prompt, "--negative-prompt")
-    choices = Choices(model, video, sampling, given)
+    choices, published = Choices(model, video, sampling, given), model.files()
     with choices.naming():
         from lavie.blocks.kernels import check_attention, use_attention
         from lavie.generation.choice import check_seed, choose_model
@@ -69,6 +69,7 @@ def generate(
             model.spec,
             overrides=choices.overrides(),
             weights=model.weights,
+            pretrained=published,
             device=model.device,
             dtype=model.dtype,
         )

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from lavie.cli.app import Whole
+from lavie.cli.app import UsageError, Whole, complain
 from lavie.errors import Fault, SpecError
 
 if TYPE_CHECKING:
+    from lavie.generation.choice import Pretrained
     from lavie.generation.given import GivenFiles
     from lavie.stages import StageSpec
 
@@ -79,6 +80,10 @@ class ModelOptions:
     """Name of a shipped spec, or path of a spec file. [default: base-tiny, or what --weights were made with]"""
     weights: Path | None = None
     """Folder of weights, as training writes it; shipped specs bring theirs."""
+    pretrained: Path | None = None
+    """Folder of published files, as downloaded, in place of --weights; converted once. Needs --spec."""
+    converted: Path | None = None
+    """Folder for what is converted of --pretrained. [default: lavie, in the folder itself]"""
     settings: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = ()
     """Change a value of the spec: path=value, in a cascade upscaling.sampler=ddim. May be given several times."""
     device: str = "auto"
@@ -87,6 +92,24 @@ class ModelOptions:
     """Precision of the networks; the noise is the same in all."""
     attention: str | None = None
     """Kernel that computes attention: sdpa, math, xformers. [default: sdpa, or what LAVIE_ATTENTION says]"""
+
+    def files(self) -> "Pretrained | None":
+        """Return the published files that are named.
+
+        Raises:
+            UsageError: if options exclude or lack one another.
+        """
+        if self.pretrained is None and self.converted is not None:
+            raise UsageError("--converted says where what is made of --pretrained goes; name that too")
+        if self.pretrained is not None and self.weights is not None:
+            raise UsageError("--weights and --pretrained both say where the networks come from: give one of them")
+        if self.pretrained is not None and self.spec is None:
+            raise UsageError("--pretrained needs the spec that the files are for, as in --spec cascade")
+        if self.pretrained is None:
+            return None
+        from lavie.generation.choice import Pretrained
+
+        return Pretrained(self.pretrained, self.converted, complain)
 
 
 @Parameter(name="*", group="Where it goes")

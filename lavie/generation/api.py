@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lavie.blocks.kernels import check_attention
 from lavie.errors import PromptError
-from lavie.generation.choice import check_seed, choose_model
+from lavie.generation.choice import Pretrained, check_seed, choose_model
 from lavie.generation.generated import GeneratedVideo
 from lavie.generation.given import GivenFiles, read_given
 from lavie.generation.memory import check_memory
@@ -25,12 +25,16 @@ def generate(
     spec: str | Path | StageSpec | None = None,
     overrides: Sequence[str] = (),
     weights: str | Path | None = None,
+    pretrained: str | Path | None = None,
+    converted: str | Path | None = None,
     device: str = "auto",
 ) -> GeneratedVideo:
     """Make a video from a prompt: the same seed, spec and weights give the same video.
 
     `first_frame` and `last_frame` are pictures, `video` a file or a folder of numbered pictures, for models that start
     from them. `overrides` change the spec, as in `["sampler.num_inference_steps=8", "video.num_frames=32"]`.
+    `pretrained` is a folder of published files in place of `weights`; what is made of them is kept in `converted`, by
+    default a folder `lavie` in it.
 
     Raises:
         LavieError: the kind of which tells what is wrong: prompt, spec, weights, files, or too little memory.
@@ -38,7 +42,10 @@ def generate(
     if not isinstance(prompt, str):
         raise PromptError(f"prompt: must be text, got {type(prompt).__name__}")
     negative = None if negative_prompt is None else normalise(negative_prompt, "negative prompt")
-    model = choose_model(spec, overrides=overrides, weights=weights, device=device)
+    files_of = (
+        None if pretrained is None else Pretrained(Path(pretrained), None if converted is None else Path(converted))
+    )
+    model = choose_model(spec, overrides=overrides, weights=weights, pretrained=files_of, device=device)
     check_attention(None, model.device)
     logger = logging.getLogger(__name__)
     files = GivenFiles(*(None if path is None else Path(path) for path in (first_frame, last_frame, video)))

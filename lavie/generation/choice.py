@@ -1,6 +1,8 @@
 """From names and options to a model: every choice is checked here, before anything is built."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from lavie.registry import Registry, installed
 from lavie.specfile import change_spec, load_spec
 from lavie.stages import StageSpec
 from lavie.stages.loading import shipped_weights, weights_in
+from lavie.stages.pretrained import OnNote, pretrained_weights
 from lavie.weights.files import read_manifest
 
 DEFAULT_SPEC = "base-tiny"
@@ -20,36 +23,59 @@ DEFAULT_SPEC = "base-tiny"
 MAX_SEED = 2**63 - 1
 
 
+@dataclass(frozen=True)
+class Pretrained:
+    """Published files to take the networks from."""
+
+    folder: Path
+    converted: Path | None = None
+    """Where what is made of them is kept; None is a folder beside them."""
+    on_note: OnNote = logging.getLogger(__name__).info
+    """Told what takes long."""
+
+
 def choose_model(
     spec: str | Path | StageSpec | None = None,
     *,
     overrides: Sequence[str] = (),
     weights: str | Path | None = None,
+    pretrained: Pretrained | None = None,
     device: str = "auto",
     dtype: str = "float32",
     registry: Registry | None = None,
 ) -> Model:
     """Settle what is to run, and refuse what cannot, before anything is built.
 
-    Without `spec` it is the one that the weights were made with, and without either it is `base-tiny`.
+    Without `spec` it is the one that the weights were made with, and without either it is `base-tiny`. What has to be
+    converted of `pretrained` is converted here.
 
     Raises:
         SpecError: with the path of whatever is wrong in the spec, or naming `device` or `dtype`.
-        WeightsError: if there are no weights.
+        WeightsError: if there are no weights, or several that could be meant.
     """
     registry = registry or installed()
+    if pretrained is not None and weights is not None:
+        raise WeightsError("weights and pretrained both say where the networks come from: give one of them")
+    if pretrained is not None and spec is None:
+        raise WeightsError(f"name the spec that the files in {pretrained.folder} are for, as in --spec cascade")
     if dtype not in DTYPES:
         raise SpecError([Fault("dtype", f"unknown dtype {dtype!r}. Known: {', '.join(DTYPES)}")])
     loaded = choose_spec(spec, overrides=overrides, weights=weights, registry=registry)
     with torch.device("meta"):
         build(loaded, registry)
     check_memory(loaded)
-    name = _name(spec, weights)
-    folders = shipped_weights(loaded, name) if weights is None else weights_in(Path(weights), loaded)
+    name, device = _name(spec, weights), find_device(device)
+    if pretrained is not None:
+        plain = choose_spec(spec, registry=registry)
+        folders = pretrained_weights(
+            loaded, pretrained.folder, pretrained.converted, plain=plain, registry=registry, on_note=pretrained.on_note
+        )
+    else:
+        folders = shipped_weights(loaded, name) if weights is None else weights_in(Path(weights), loaded)
     if missing := [part for part in loaded.parts() if part not in folders]:
         which = " for its " + ", ".join(missing) if any(missing) else ""
         raise WeightsError(f"the spec {name!r} comes without weights{which}; name a folder of them with --weights")
-    return Model(loaded, name, folders, find_device(device), dtype, registry)
+    return Model(loaded, name, folders, device, dtype, registry)
 
 
 def choose_spec(
@@ -113,4 +139,4 @@ def check_seed(seed: object) -> int:
     return seed
 
 
-__all__ = ["DEFAULT_SPEC", "check_seed", "choose_model", "choose_spec", "find_device"]
+__all__ = ["DEFAULT_SPEC", "Pretrained", "check_seed", "choose_model", "choose_spec", "find_device"]

@@ -47,6 +47,14 @@ class Model:
         each = [read_manifest(path.parent)["files"].get(path.name, {}).get("sha256", "") for path in paths]
         return each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest()
 
+    def sources(self) -> dict[str, str]:
+        """Return the published files that the weights were converted from, and the sha256 of each."""
+        return {
+            f"{name}: {file}" if name else str(file): str(digest)
+            for name, folder in self.weights.items()
+            for file, digest in dict(read_manifest(folder).get("sources") or {}).items()
+        }
+
     def shape(self, given: Given | None = None) -> VideoShape:
         """Return size and rate of the videos that come out, of given frames if there are any."""
         return self.spec.shape(None if given is None else given.shape)
@@ -117,6 +125,7 @@ class Model:
             spec_name=self.name,
             spec=dump(self.spec),
             environment=environment(self.device),
+            sources=self.sources(),
             components=foreign_components(self.spec, self.registry),
             seconds={"generate": round(time.perf_counter() - start, 3)},
         )

@@ -62,6 +62,8 @@ class Record(_Part):
     """The whole spec, overrides included."""
     environment: dict[str, str] = {}
     """Versions of lavie, torch and Python, the platform and the device."""
+    sources: dict[str, str] = {}
+    """Published files that the weights were converted from, and the sha256 of each; of a cascade, after the stage."""
     components: dict[str, str] = {}
     """Components of other packages that the spec uses, as `kind name`, and each one's distribution and version."""
     seconds: dict[str, float] = {}

@@ -71,8 +71,34 @@ def convert(parts: Mapping[Part, Holding], spec: Spec, *, image: bool = False, s
     return converted
 
 
-def write(converted: Sequence[Converted], spec: Spec, folder: Path, *, overwrite: bool = False) -> None:
+def shapes_of(spec: Spec) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of every tensor of the network that a spec builds."""
+    with torch.device("meta"):
+        network: nn.Module = spec.build()  # type: ignore[attr-defined]
+    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+
+
+def likeness(holding: Holding, spec: Spec) -> float:
+    """Return which part of a network's tensors a file has by name and shape, in [0, 1]."""
+    wanted = shapes_of(spec)
+    try:
+        state = layout_for(holding.part, holding.layout, spec).read(holding.tensors).state
+    except WeightsError:
+        return 0.0
+    return sum(tuple(tensor.shape) == wanted.get(key) for key, tensor in state.items()) / max(len(wanted), 1)
+
+
+def write(
+    converted: Sequence[Converted],
+    spec: Spec,
+    folder: Path,
+    *,
+    sources: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
     """Write the parts as one folder of weights, with what the way back needs.
+
+    `sources` names the files that they came from, with the sha256 of each.
 
     Raises:
         FileExistsError: if `folder` exists and `overwrite` is false.
@@ -86,13 +112,12 @@ def write(converted: Sequence[Converted], spec: Spec, folder: Path, *, overwrite
     }
     files = {WEIGHTS_FILE: tensors} | ({CONSTANTS_FILE: constants} if constants else {})
     origin = {part: dict(each.origin) for part, each in by_part.items()}
-    write_folder(folder, files, {"spec": dump(spec), "modules": [*by_part], "origin": origin}, overwrite=overwrite)
+    manifest = {"spec": dump(spec), "modules": [*by_part], "origin": origin, "sources": dict(sources or {})}
+    write_folder(folder, files, manifest, overwrite=overwrite)
 
 
 def _convert(holding: Holding, spec: Spec, *, image: bool, seed: int) -> Converted:
-    with torch.device("meta"):
-        network: nn.Module = spec.build()  # type: ignore[attr-defined]
-    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    wanted = shapes_of(spec)
     if holding.layout == OWN:
         reading = Reading(dict(holding.tensors), {key: (key,) for key in holding.tensors})
         check_names(holding.path, {key: tuple(each.shape) for key, each in reading.state.items()}, wanted)

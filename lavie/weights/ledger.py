@@ -42,6 +42,10 @@ class Ledger:
         self._is_new = True
         return tensors, container, left_over
 
+    def knows(self, path: Path) -> bool:
+        """Tell whether the sha256 of a file need not be computed."""
+        return isinstance(self._entry(path).get("sha256"), str)
+
     def sha256(self, path: Path) -> str:
         """Return the sha256 of a file."""
         entry = self._entry(path)
