@@ -15,7 +15,7 @@ from lavie.video import gif, png
 from lavie.video.files import MAX_PIXELS, check_size, naming, url
 from lavie.video.pixels import Frames, Picture
 
-READABLE = "mov,mp4,m4a,3gp,3g2,mj2,gif,matroska,webm,avi"
+READABLE = "mov,mp4,m4a,3gp,3g2,mj2,gif,matroska,webm,avi,mpeg,mpegts"
 Keep = Callable[[int, Picture], Picture | None]
 """`(number of the frame, picture) -> what is kept of it`; nothing where it is None."""
 
@@ -44,7 +44,8 @@ def read_video(path: Path, max_pixels: int = MAX_PIXELS, keep: Keep | None = Non
         with _opened(path) as container:
             ends: list[Fraction] = []
             frames = _kept(_decoded(path, container, max_pixels, ends), keep)
-            fps = float(container.streams.video[0].average_rate or 1)
+            stream = container.streams.video[0]
+            fps = float(stream.guessed_rate or stream.average_rate or 1)
             if container.format.name == "gif" and len(ends) > 1:
                 fps = gif.simplest_rate(len(ends) - 1, ends[-1] - ends[0])
             return VideoFile(_stacked(path, frames), fps, _comment(path, container))
@@ -69,17 +70,19 @@ def _decoded(
     """Yield the pictures of the first video stream, and write down when each is shown, in seconds."""
     if not container.streams.video:
         raise VideoError(f"{path}: no video in it")
-    stream, shape = container.streams.video[0], None
-    for frame in container.decode(stream):
-        check_size(path, (len(ends) + 1) * frame.width * frame.height, max_pixels)
-        picture = frame.to_ndarray(format="rgb24", interpolation=Interpolation.AREA)
-        shape = shape or picture.shape
-        if picture.shape != shape:
-            raise VideoError(f"{path}: frames of several sizes")
-        ends.append((frame.pts or 0) * Fraction(frame.time_base or 0))
-        yield picture
-    if stream.frames and stream.frames != len(ends):
-        raise VideoError(f"{path}: damaged: {len(ends)} frames where the file announces {stream.frames}")
+    stream, shape, stored = container.streams.video[0], None, 0
+    for packet in container.demux(stream):
+        stored += packet.size > 0
+        for frame in packet.decode():
+            check_size(path, (len(ends) + 1) * frame.width * frame.height, max_pixels)
+            picture = frame.to_ndarray(format="rgb24", interpolation=Interpolation.AREA)
+            shape = shape or picture.shape
+            if picture.shape != shape:
+                raise VideoError(f"{path}: frames of several sizes")
+            ends.append((frame.pts or 0) * Fraction(frame.time_base or 0))
+            yield picture
+    if stream.frames and stream.frames != stored:  # fewer may be shown: a cut leaves the rest of a file as it is
+        raise VideoError(f"{path}: damaged: {stored} frames where the file announces {stream.frames}")
 
 
 def read_comment(path: Path) -> str:

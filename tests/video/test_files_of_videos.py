@@ -291,3 +291,35 @@ def test_pixels_out_of_range_are_clipped_and_those_that_are_no_numbers_refused()
     assert frames.max() == 255
     with pytest.raises(VideoError, match="no numbers"):
         to_frames(torch.full((3, 1, 2, 2), float("nan")))
+
+
+def encode(path: Path, codec: str, frames: np.ndarray, first: int = 0, **options: str) -> None:
+    """Write a file as other programs do; frames before number 0 are stored, and not shown."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        stream.codec_context.max_b_frames = 0
+        for number, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = number + first
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_what_a_cut_hides_is_not_read(tmp_path: Path) -> None:
+    """Programs that cut without encoding anew store frames from the last key frame on, and mark what is not shown."""
+    grey = np.arange(10, dtype=np.uint8).repeat(64 * 64 * 3).reshape(10, 64, 64, 3) * 20
+    encode(tmp_path / "cut.mp4", "libx264", grey, first=-3, avoid_negative_ts="disabled")
+    video = read_video(tmp_path / "cut.mp4")
+    assert video.fps == 25
+    assert video.frames.shape[0] == 7
+    assert worst(video.frames[:, 0, 0, 0], grey[3:, 0, 0, 0]) <= 2
+
+
+@pytest.mark.parametrize("ending", ["mpg", "ts", "avi", "mkv"])
+def test_files_of_other_formats_are_read(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"video.{ending}"
+    encode(path, "mpeg2video", disc(9))
+    video = read_video(path)
+    assert (video.frames.shape, video.fps) == ((9, 64, 64, 3), 25)
+    assert worst(video.frames[4, 32, 22], np.array(RED)) < 30
