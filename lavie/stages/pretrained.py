@@ -16,10 +16,11 @@ from lavie.registry import Registry
 from lavie.specfile import load_spec
 from lavie.stages.base import StageSpec
 from lavie.stages.latent_diffusion import LatentDiffusionSpec
-from lavie.weights.conversion import convert, shapes_of, write
+from lavie.weights.conversion import convert, write
 from lavie.weights.files import FORMAT_VERSION, WEIGHTS_FILE, read_manifest, sweep
 from lavie.weights.ledger import Ledger
 from lavie.weights.published import Need, choose
+from lavie.weights.shapes import shapes_of
 from lavie.weights.source import PARTS, Part, is_safetensors, read_network
 from lavie.weights.survey import Candidate, Survey, survey
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lavie.blocks.unet import UNetSpec
 from lavie.errors import WeightsError
@@ -16,6 +15,7 @@ from lavie.weights.files import WEIGHTS_FILE, check_names, write_folder
 from lavie.weights.inflate import CONV_IN, fresh_names, image_shapes, inflate
 from lavie.weights.layout import Layout, Reading
 from lavie.weights.layouts import layout_for
+from lavie.weights.shapes import shapes_of
 from lavie.weights.source import CONSTANTS_FILE, OWN, PARTS, Contents, Holding, Part
 
 
@@ -69,13 +69,6 @@ def convert(parts: Mapping[Part, Holding], spec: Spec, *, image: bool = False, s
     if faults:
         raise WeightsError("\n".join(faults))
     return converted
-
-
-def shapes_of(spec: Spec) -> dict[str, tuple[int, ...]]:
-    """Return name and shape of every tensor of the network that a spec builds."""
-    with torch.device("meta"):
-        network: nn.Module = spec.build()  # type: ignore[attr-defined]
-    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 
 
 def likeness(holding: Holding, spec: Spec) -> float:
@@ -158,6 +151,8 @@ def _inflated(holding: Holding, layout: Layout, reading: Reading, spec: UNetSpec
 
 def _check_fit(holding: Holding, layout: Layout, reading: Reading, wanted: Mapping[str, tuple[int, ...]]) -> None:
     """Compare names and shapes, as the file spells them."""
+    if not reading.unknown and {key: tuple(tensor.shape) for key, tensor in reading.state.items()} == wanted:
+        return
     found = {layout.name_in_file(key): tuple(tensor.shape) for key, tensor in reading.state.items()}
     found |= {key: tuple(tensor.shape) for key, tensor in reading.unknown.items()}
     check_names(holding.path, found, {layout.name_in_file(key): shape for key, shape in wanted.items()})

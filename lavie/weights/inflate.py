@@ -14,6 +14,7 @@ from lavie.blocks.temporal import NoTemporalSpec
 from lavie.blocks.unet import UNetSpec
 from lavie.spec import PerLevel
 from lavie.weights.files import check_names
+from lavie.weights.shapes import shapes_of
 from lavie.weights.unet import map_for
 
 CONV_IN = "conv_in.weight"
@@ -29,18 +30,14 @@ def without_time(spec: UNetSpec) -> UNetSpec:
 
 def image_shapes(spec: UNetSpec) -> dict[str, tuple[int, ...]]:
     """Return name and shape of every tensor of a video network that its image network has as well."""
-    with torch.device("meta"):
-        state = without_time(spec).build().state_dict()
     names = map_for(spec)
-    return {key: tuple(tensor.shape) for key, tensor in state.items() if names.knows(key)}
+    return {key: shape for key, shape in shapes_of(without_time(spec)).items() if names.knows(key)}
 
 
 def fresh_names(spec: UNetSpec, found: Mapping[str, Tensor]) -> list[str]:
     """Return the tensors of a video network that its image network lacks, or nothing if `found` has one of them."""
-    with torch.device("meta"):
-        wanted = spec.build().state_dict()
     image = image_shapes(spec)
-    fresh = [key for key in wanted if key not in image]
+    fresh = [key for key in shapes_of(spec) if key not in image]
     return [] if any(key in found for key in fresh) else fresh
 
 

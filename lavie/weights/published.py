@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from pathlib import Path
 
 from lavie.errors import WeightsError
 from lavie.spec import Spec
-from lavie.weights.conversion import convert, likeness, shapes_of
+from lavie.weights.conversion import convert, likeness
 from lavie.weights.ledger import Ledger
+from lavie.weights.shapes import shapes_of
 from lavie.weights.source import Part, is_safetensors
 from lavie.weights.survey import Candidate, Survey
 
@@ -36,7 +36,7 @@ class Need:
         spec: Spec = getattr(self.owner, self.part)
         return spec
 
-    @cached_property
+    @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Name and shape of the network's tensors."""
         return shapes_of(self.spec)
