@@ -95,7 +95,7 @@ def _best(fitting: Sequence[Candidate], need: Need, found: Survey, ledger: Ledge
     for each in sorted(fitting, key=lambda each: (not is_safetensors(each.files[0]), each.is_half)):
         path = each.holding.path
         stem = found.name(path if path.is_dir() else path.with_suffix("")).removesuffix(".fp16")
-        variants.setdefault(f"{stem} {each.holding.prefix}", each)
+        variants.setdefault(stem, each)
     left = sorted(variants.values(), key=lambda each: found.name(each.holding.path))
     left = [each for each in left if each.is_alone] or left
     if len(left) > 1:
