@@ -60,8 +60,8 @@ class KeyMap:
 
     def __init__(self, rules: Sequence[Rule], *, derived: Sequence[Derived] = (), prefix: str = "") -> None:
         self.prefix = prefix
-        self._to = [_Pattern(rule.ours, rule.theirs) for rule in rules]
-        self._from = [_Pattern(theirs, rule.ours) for rule in rules for theirs in (rule.theirs, *rule.aliases)]
+        self._to = _Table([_Pattern(rule.ours, rule.theirs) for rule in rules])
+        self._from = _Table([_Pattern(theirs, rule.ours) for rule in rules for theirs in (rule.theirs, *rule.aliases)])
         self._derived = [_DerivedPattern(entry) for entry in derived]
 
     def to_official(self, key: str) -> str:
@@ -70,7 +70,7 @@ class KeyMap:
         Raises:
             WeightsError: if no rule matches, or more than one.
         """
-        return self.prefix + _rename(key, self._to)
+        return self.prefix + _only(key, self._to.names(key))
 
     def from_official(self, key: str) -> str:
         """Return our name of one of their keys, with or without the prefix.
@@ -78,11 +78,12 @@ class KeyMap:
         Raises:
             WeightsError: if no rule matches, or more than one.
         """
-        return _rename(key.removeprefix(self.prefix), self._from)
+        bare = key.removeprefix(self.prefix)
+        return _only(bare, self._from.names(bare))
 
     def knows(self, key: str) -> bool:
         """Tell whether one of our keys has a name in their files."""
-        return bool(_names(key, self._to))
+        return bool(self._to.names(key))
 
     def is_derived(self, key: str) -> bool:
         """Tell whether a key of theirs names a tensor that we compute."""
@@ -129,7 +130,7 @@ class KeyMap:
             bare = key.removeprefix(self.prefix)
             if self.is_derived(key):
                 constants.append((key, tensor))
-            elif names := _names(bare, self._from):
+            elif names := self._from.names(bare):
                 ours = _only(bare, names)
                 if ours in state:
                     raise WeightsError(f"weights hold one tensor twice, as {found[ours]!r} and as {key!r}")
@@ -208,8 +209,18 @@ def _names(key: str, patterns: Iterable[_Pattern]) -> list[str]:
     ]
 
 
-def _rename(key: str, patterns: Iterable[_Pattern]) -> str:
-    return _only(key, _names(key, patterns))
+class _Table:
+    """Patterns, and the names that they gave: trying them all takes long, and the same keys come again and again."""
+
+    def __init__(self, patterns: Sequence[_Pattern]) -> None:
+        self._patterns = patterns
+        self._known: dict[str, list[str]] = {}
+
+    def names(self, key: str) -> list[str]:
+        """Return all names that patterns give a key."""
+        if key not in self._known:
+            self._known[key] = _names(key, self._patterns)
+        return self._known[key]
 
 
 def _only(key: str, names: Sequence[str]) -> str:

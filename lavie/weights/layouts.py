@@ -1,6 +1,7 @@
 """Which layouts each part is published in, and the one that a spec needs."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from lavie.blocks.autoencoder import AutoencoderKLSpec
@@ -61,6 +62,7 @@ DESCRIPTIONS = {
 """What each layout is called towards users."""
 
 
+@lru_cache(maxsize=32)
 def layout_for(part: Part, name: str, spec: Spec) -> Layout:
     """Return the layout in which files spell a part that `spec` builds.
 

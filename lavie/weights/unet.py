@@ -1,6 +1,7 @@
 """UNet weights under their official names, and UNet specs from official configurations."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 from torch import Tensor
@@ -119,6 +120,7 @@ def unet_map(network: Network, rotary_dim: int | None = None, *, noise_level_at:
     return KeyMap(tuple(_rules(temporal, noise_level_at)), derived=derived)
 
 
+@lru_cache(maxsize=32)
 def map_for(spec: UNetSpec) -> KeyMap:
     """Return the official names that fit a spec: which network it descends from is read off its parts."""
     levels = [index for index, part in enumerate(spec.conditioners) if isinstance(part, NoiseLevelSpec)]
