@@ -63,7 +63,8 @@ class Record(_Part):
     environment: dict[str, str] = {}
     """Versions of lavie, torch and Python, the platform and the device."""
     sources: dict[str, str] = {}
-    """Published files that the weights were converted from, and the sha256 of each; of a cascade, after the stage."""
+    """Published files that the weights were converted from, and the sha256 of each; of a cascade, after the stage.
+    Not kept inside the video: the same weights under other names give the same bytes."""
     components: dict[str, str] = {}
     """Components of other packages that the spec uses, as `kind name`, and each one's distribution and version."""
     seconds: dict[str, float] = {}
@@ -96,8 +97,8 @@ def sidecar_of(path: Path) -> Path:
 
 
 def comment_of(record: Record) -> str:
-    """Return what is kept of a record inside the video: all but the timing, in ASCII."""
-    return json.dumps(record.model_dump(mode="json", exclude={"seconds"}))
+    """Return what is kept of a record inside the video: all but timing and file names, in ASCII."""
+    return json.dumps(record.model_dump(mode="json", exclude={"seconds", "sources"}))
 
 
 def write_sidecar(path: Path, record: Record) -> None:
