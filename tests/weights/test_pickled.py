@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import lavie
 from lavie.errors import WeightsError
 from lavie.weights import unpickling
-from lavie.weights.pickled import unpickled
+from lavie.weights.pickled import names_in, unpickled
 
 GOOD = {"ema": {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}, "step": 7}
 
@@ -60,10 +60,11 @@ def renamed(old: str, name: str) -> Callable[[Path], None]:
     return make
 
 
-def flipped(path: Path) -> None:
+def flipped(path: Path) -> Path:
     data = bytearray(save(path, GOOD).read_bytes())
     data[data.index(torch.arange(6.0).numpy().tobytes()) + 5] ^= 1
     path.write_bytes(data)
+    return path
 
 
 def claiming(path: Path) -> None:
@@ -199,6 +200,16 @@ def test_a_damaged_file_is_refused_or_gives_the_same_numbers(tmp_path):
         except (WeightsError, OSError, RuntimeError, ValueError):
             continue
         assert all(torch.equal(tensors[key], value) for key, value in GOOD["ema"].items()), number
+
+
+def test_names_and_shapes_are_told_by_another_process_too_without_the_data(tmp_path):
+    path = flipped(tmp_path / "good.pt")
+    found = names_in(path)
+    assert found["tensors"] == {"a.weight": ["float32", [2, 3]], "b": ["float16", [4]]}
+    assert (found["container"], found["left_over"]) == ("ema", {"step": "int"})
+    with pytest.raises(WeightsError, match=r"runs\.pt cannot be read: its pickle asks for .*mkdir"):
+        names_in(save(tmp_path / "runs.pt", {"a": torch.ones(1), "x": Call(os.mkdir, str(tmp_path / "canary"))}))
+    assert not (tmp_path / "canary").exists()
 
 
 def test_what_the_reader_raises_becomes_one_error_that_names_the_file(tmp_path, monkeypatch):

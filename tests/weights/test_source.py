@@ -170,3 +170,10 @@ def test_what_is_no_network_is_refused_with_what_could_be_read(tmp_path):
     save_file({"a\nb": torch.ones(1)}, tmp_path / "name.safetensors")
     with pytest.raises(WeightsError, match=r"a tensor named 'a\\nb'"):
         read(tmp_path / "name.safetensors")
+
+
+def test_a_pointer_in_place_of_a_file_is_told(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(WeightsError, match=r"model\.safetensors is a pointer of Git LFS, not the file itself"):
+        read(path)
