@@ -1,11 +1,11 @@
 """Frames in the input layer: interpolation, image to video, first and last frame, and the rest of a video."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, final
+from typing import Annotated, Literal, Self, final
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from lavie.blocks.autoencoder import Autoencoder
@@ -69,6 +69,13 @@ class GivenFrames(Source):
             laid_out.append(self.lay_out(each[:, :, list(places)], places, num_frames))
         return {"frames": torch.cat(laid_out)}
 
+    def settle(self, denoised: Float[Tensor, "b c f h w"], inputs: Mapping[str, Tensor]) -> Float[Tensor, "b c f h w"]:
+        """Put given frames in their places, if they are to replace what is made there."""
+        if not self.spec.replace:
+            return denoised
+        known, mask = inputs["frames"][:, :-1], inputs["frames"][:, -1:]
+        return torch.where(mask > 0, known.to(denoised), denoised)
+
     def _places(self, given: Given, shape: VideoShape) -> tuple[int, ...]:
         count, last = given.video.num_frames, shape.num_frames - 1
         places = given.places if given.places is not None else self.spec.places(count)
@@ -130,10 +137,19 @@ class GivenFramesSpec(SourceSpec):
     mask: bool = True
     """Append a channel that is 1 where a frame is given. Without it, or where frames are put between, at least one
     frame must be."""
+    replace: bool = False
+    """Put given frames in their places after every prediction, so that they come out as they went in (arXiv 2204.03458,
+    §3.1). The release lets the network make all frames anew."""
     posterior: Literal["mode", "sample"] = "mode"
     """The autoencoder's answer: its mode, or a draw as in the release."""
     patterns: Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=64)] = ("first",)
     """What training gives, each as often as the others: `all` is every `every`-th frame."""
+
+    @model_validator(mode="after")
+    def _knows_what_to_replace(self) -> Self:
+        if self.replace and not self.mask:
+            raise ValueError("replace: only a mask tells which frames are given; set mask to true")
+        return self
 
     def places(self, count: int) -> tuple[int, ...]:
         """Return which frames of the result `count` given ones stand for, where a request does not say."""

@@ -72,8 +72,7 @@ class LatentDiffusion(Stage):
         def make() -> Tensor:
             with self.residence.holding(self.denoiser):
                 latent = self.coverage.latent(run)
-            baseline = run.baseline
-            return latent if baseline is None else baseline + latent
+            return run.finish(latent)
 
         latent = make() if keep is None else keep(self.name, make)
         return LatentVideo(latent.contiguous(), self.autoencoder, run.shape.fps)

@@ -76,7 +76,11 @@ class Run:
         """
         part = part or Part(range(self.shape.num_frames))
         conditional, unconditional = (_Branch(self, part, levels, texts) for texts in (self.texts, self.negatives))
-        return self.stage.guidance(conditional, unconditional, perturbed=conditional.perturbed)
+        guided = self.stage.guidance(conditional, unconditional, perturbed=conditional.perturbed)
+        source = self.stage.source
+        if source is None:
+            return guided
+        return lambda noisy, sigma: source.settle(guided(noisy, sigma), part.of_inputs(self.inputs))
 
     def check_prompts(self, parts: Sequence[Part]) -> None:
         """Refuse prompts with segments of which no part would be told: a part is told what is asked for at its centre.
@@ -119,11 +123,13 @@ class Run:
         joined = {name: torch.cat([inputs[name] for inputs in each]) for name in each[0]}
         return {name: x.to(self.dtype) if x.is_floating_point() else x for name, x in joined.items()}
 
-    @property
-    def baseline(self) -> Float[Tensor, "b c f h w"] | None:
-        """Return the latents that the network's are added to; None if it makes whole ones."""
+    def finish(self, latent: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
+        """Return what a network's latents become with what the source knows for certain."""
         source = self.stage.source
-        return None if source is None else source.baseline(self.inputs, self.stage.autoencoder)
+        if source is None:
+            return latent
+        baseline = source.baseline(self.inputs, self.stage.autoencoder)
+        return source.settle(latent if baseline is None else baseline + latent, self.inputs)
 
     def texts(self, part: Part) -> list[str]:
         """Return what each video is told about a part: the text of the segment that its centre lies in."""

@@ -56,6 +56,10 @@ class Source(ABC):
         """Return latents that the inputs tell already, so that only what they lack is made; None without such."""
         return None
 
+    def settle(self, denoised: Float[Tensor, "b c f h w"], inputs: Mapping[str, Tensor]) -> Float[Tensor, "b c f h w"]:
+        """Put what the inputs tell for certain in place of what the network took it for."""
+        return denoised
+
 
 class SourceSpec(Spec, ABC):
     """What a stage makes of the video that it is given."""

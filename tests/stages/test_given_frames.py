@@ -7,12 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
+from small_runs import GIVEN, latent_of, small_stage
 from torch import Tensor
 
 from lavie.blocks.autoencoder import Autoencoder, AutoencoderKLSpec
 from lavie.errors import SpecError
 from lavie.samplers.noise import NoiseSource
-from lavie.stages import Given, PixelVideo, VideoShape
+from lavie.stages import Given, PixelVideo, Request, VideoShape
 from lavie.stages.given_frames import GivenFrames, GivenFramesSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "misc_tables.safetensors"
@@ -176,3 +177,28 @@ def test_a_posterior_draw_depends_on_the_seed_and_the_mode_on_none() -> None:
     assert torch.equal(frames("sample", 1), frames("sample", 1))
     assert not torch.equal(frames("sample", 1), frames("sample", 2))
     assert not torch.equal(frames("sample", 1), frames("mode", 1))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m", "heun"])
+def test_given_frames_that_replace_come_out_as_they_went_in(tmp_path: Path, sampler: str) -> None:
+    both = PixelVideo(torch.rand(1, 3, 2, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1, 8.0)
+    request = Request("a star", given=Given(both, (0, 2)))
+    sampled = f"sampler={{type: {sampler}, num_inference_steps: 3}}"
+    stage = small_stage(tmp_path, *GIVEN, sampled, "source.replace=true")
+    made = latent_of(stage, request)
+    with torch.inference_mode():
+        encoded = both.encode(stage.autoencoder)
+    assert torch.equal(made[:, :, [0, 2]], encoded)
+    free = latent_of(small_stage(tmp_path, *GIVEN, sampled), request)
+    assert not torch.allclose(free[:, :, [0, 2]], encoded, atol=1e-2)
+    assert not torch.allclose(free[:, :, 1], made[:, :, 1], atol=1e-4), "the frame between does not see them"
+
+
+def test_without_given_frames_nothing_is_replaced(tmp_path: Path) -> None:
+    free, made = (latent_of(small_stage(tmp_path, *GIVEN, f"source.replace={flag}")) for flag in ("false", "true"))
+    assert torch.equal(free, made)
+
+
+def test_without_a_mask_nothing_can_be_replaced() -> None:
+    with pytest.raises(ValueError, match="only a mask tells which frames are given"):
+        GivenFramesSpec(mask=False, replace=True)
