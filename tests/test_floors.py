@@ -29,7 +29,7 @@ FLOORS = [
     {"blocks", "samplers"},
     {"weights"},
     {"stages"},
-    {"data"},
+    {"data", "planning"},
     {"metrics"},
     {"training", "generation"},
     {"verification"},

@@ -22,6 +22,7 @@ DONE, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 VERBS = {
     "generate": ("lavie.cli.generate:generate", "Make videos from prompts."),
+    "plan": ("lavie.cli.plan:plan", "Predict memory and time of a video, and make it fit."),
     "train": ("lavie.cli.train:train", "Train a model from a recipe."),
     "convert": ("lavie.cli.convert:convert", "Turn published weights into lavie's, and back."),
     "check": ("lavie.cli.check:check", "Say what is wrong with spec files, fault by fault."),

@@ -1,6 +1,7 @@
 """`lavie generate`: prompts in, video files out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from lavie.generation.prompts import normalise, read_prompts
 if TYPE_CHECKING:
     from lavie.generation.model import Model
     from lavie.generation.outputs import Job, Outputs
-    from lavie.stages import Request, Stage
+    from lavie.stages import Given, Request, Stage
     from lavie.video import Picture
 
 SMALL = 128
@@ -77,6 +78,8 @@ def generate(
         frames = read_given(given.files(), chosen, Wish(video.num_frames, video.fps), complain)
         outputs = Outputs(output.output_dir, output.format, output.scale, output.overwrite, output.keep_latents)
         outputs.check(chosen, frames)
+        with use_attention(model.attention, chosen.device, DTYPES[chosen.dtype]):
+            chosen = _economical(chosen, model, frames)
     requests = [Request(text, negative, seed + i, frames) for text in texts for i in range(num_videos)]
     jobs = plan(requests, chosen, outputs)
     stage = _load(jobs, chosen)
@@ -85,6 +88,19 @@ def generate(
     num_frames = chosen.shape(frames).num_frames
     with use_attention(model.attention, chosen.device, DTYPES[chosen.dtype]):
         return _make(jobs, chosen, stage, outputs, num_frames, has_sheet=output.contact_sheet)
+
+
+def _economical(model: "Model", options: ModelOptions, given: "Given | None") -> "Model":
+    """Return the model with the settings that keep below the limit that was given, if any was."""
+    from lavie.generation.fitting import fitted
+    from lavie.generation.model import Economy
+    from lavie.planning import parse_size
+
+    model = replace(model, economy=Economy(options.in_turn))
+    if options.max_memory is not None:
+        model = fitted(model, parse_size(options.max_memory), given)
+        complain(f"note: {model.economy.told[-1]}")
+    return model
 
 
 def _prompts(prompts: Sequence[str], prompt_file: Path | None, is_optional: bool) -> list[str]:

@@ -92,6 +92,10 @@ class ModelOptions:
     """Precision of the networks; the noise is the same in all."""
     attention: str | None = None
     """Kernel that computes attention: sdpa, math, xformers. [default: sdpa, or what LAVIE_ATTENTION says]"""
+    max_memory: str | None = None
+    """Choose settings that keep below this, such as 12GB, as `lavie plan` shows them."""
+    in_turn: bool = False
+    """Load each network when it goes to work and release it afterwards: less memory, the same video."""
 
     def files(self) -> "Pretrained | None":
         """Return the published files that are named.
@@ -213,7 +217,13 @@ class Choices:
         if sizes and places:
             names[places["--height"].removesuffix(".height")] = ", ".join(sizes)
         names["given"] = ", ".join(self.given.names()) or "--video"
-        return names | {"seed": "--seed", "device": "--device", "dtype": "--dtype", "attention": "--attention"}
+        return names | {
+            "seed": "--seed",
+            "device": "--device",
+            "dtype": "--dtype",
+            "attention": "--attention",
+            "max_memory": "--max-memory",
+        }
 
 
 def _renamed(fault: Fault, where: str, names: dict[str, str]) -> Fault:

@@ -7,10 +7,12 @@ from pathlib import Path
 from lavie.blocks.kernels import check_attention
 from lavie.errors import PromptError
 from lavie.generation.choice import Pretrained, check_seed, choose_model
+from lavie.generation.fitting import fitted
 from lavie.generation.generated import GeneratedVideo
 from lavie.generation.given import GivenFiles, read_given
 from lavie.generation.memory import check_memory
 from lavie.generation.prompts import normalise
+from lavie.planning import parse_size
 from lavie.stages import Request, StageSpec
 
 
@@ -28,11 +30,13 @@ def generate(
     pretrained: str | Path | None = None,
     converted: str | Path | None = None,
     device: str = "auto",
+    max_memory: str | None = None,
 ) -> GeneratedVideo:
     """Make a video from a prompt: the same seed, spec and weights give the same video.
 
     `first_frame` and `last_frame` are pictures, `video` a file or a folder of numbered pictures, for models that start
-    from them. `overrides` change the spec, as in `["sampler.num_inference_steps=8", "video.num_frames=32"]`.
+    from them. `overrides` change the spec, as in `["sampler.num_inference_steps=8", "video.num_frames=32"]`. With
+    `max_memory`, such as "6GB", settings are chosen that keep below it.
     `pretrained` is a folder of published files in place of `weights`; what is made of them is kept in `converted`, by
     default a folder `lavie` in it.
 
@@ -46,16 +50,19 @@ def generate(
         None if pretrained is None else Pretrained(Path(pretrained), None if converted is None else Path(converted))
     )
     model = choose_model(spec, overrides=overrides, weights=weights, pretrained=files_of, device=device)
+    limit = None if max_memory is None else parse_size(max_memory)
     check_attention(None, model.device)
     logger = logging.getLogger(__name__)
     files = GivenFiles(*(None if path is None else Path(path) for path in (first_frame, last_frame, video)))
     given = read_given(files, model, on_note=logger.warning)
     check_memory(model.spec, None if given is None else given.shape)
+    if limit is not None:
+        model = fitted(model, limit, given)
     request = Request(normalise(prompt), negative, check_seed(seed), given)
     stage = model.load()
     for warning in model.check_prompts(stage, [request.prompt, request.negative_prompt or ""]):
         logger.warning(warning)
-    return model.make(stage, request)
+    return model.make(stage, request, on_note=logger.warning)
 
 
 __all__ = ["generate"]

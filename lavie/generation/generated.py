@@ -1,7 +1,7 @@
 """A video that was made, with the record of what made it; its pixels are decoded as they are needed."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +29,8 @@ class GeneratedVideo:
     record: Record
     remedy: str = "ask for a smaller size"
     """What helps where there is too little memory for its pixels."""
+    taken: Sequence[str] = ()
+    """What was given up when memory ran out, so far: decoding may add to it."""
 
     @property
     def fps(self) -> float:
@@ -71,7 +73,8 @@ class GeneratedVideo:
             sidecar_of(path).unlink()  # it would tell of the video that is replaced
         write_video(path, self._enlarged(scale, on_frame), self.fps, comment_of(record))
         seconds = {**record.seconds, "write": round(time.perf_counter() - start, 3)}
-        write_sidecar(path, record.model_copy(update={"seconds": seconds}))
+        memory = (*record.memory, *self.taken)
+        write_sidecar(path, record.model_copy(update={"seconds": seconds, "memory": memory}))
         return path
 
     def _enlarged(self, scale: int, on_frame: OnFrame | None) -> Iterator[Picture]:

@@ -79,7 +79,8 @@ def answering(device: str, doing: str, remedy: str) -> Iterator[None]:
 def sampling_remedy(spec: StageSpec, stage: str) -> str:
     """Say what makes the stage of this name need less memory while its latents are sampled."""
     at = f"{stage}." if stage in spec.parts() else ""
-    return f"ask for fewer frames or a smaller size, or show the network less at once: --set {at}coverage=windows"
+    less = "ask for fewer frames or a smaller size, let --max-memory find settings"
+    return f"{less}, or show the network less at once, which makes another video: --set {at}coverage=windows"
 
 
 def decoding_remedy(spec: StageSpec) -> str:

@@ -10,18 +10,30 @@ import torch
 from torch import Tensor
 
 from lavie.generation.generated import GeneratedVideo
+from lavie.generation.ladder import Ladder, SteadyVideo
 from lavie.generation.memory import LOADING_REMEDY, answering, decoding_remedy, sampling_remedy
 from lavie.generation.record import Recipe, Record, environment, foreign_components
 from lavie.generation.vocabulary import check_words
 from lavie.registry import Registry
 from lavie.spec import dump, spec_hash
 from lavie.stages import Given, Keep, OnStep, Request, Stage, StageSpec, VideoShape, load_stage
+from lavie.stages.latent_diffusion import LatentDiffusionSpec
 from lavie.stages.loading import Weights
 from lavie.weights.files import read_manifest
 from lavie.weights.stored import tensor_files
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precisions of the networks, by name."""
+
+
+@dataclass(frozen=True)
+class Economy:
+    """How a run saves memory beyond what its spec says."""
+
+    in_turn: bool = False
+    """Load networks when they go to work and release them afterwards."""
+    told: tuple[str, ...] = ()
+    """What was planned, for the record."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +46,7 @@ class Model:
     device: str
     dtype: str
     registry: Registry = field(repr=False)
+    economy: Economy = Economy()
 
     @cached_property
     def hash(self) -> str:
@@ -92,7 +105,7 @@ class Model:
             OutOfMemoryError: naming the remedy.
         """
         with answering(self.device, "loading the weights", LOADING_REMEDY):
-            return load_stage(self.spec, self.weights, self.device, DTYPES[self.dtype])
+            return load_stage(self.spec, self.weights, self.device, DTYPES[self.dtype], in_turn=self.economy.in_turn)
 
     def check_prompts(self, stage: Stage, prompts: Sequence[str]) -> list[str]:
         """Refuse prompts with words that the model never learned; return warnings about what is cut off.
@@ -104,22 +117,36 @@ class Model:
         return [warning for warning in warnings if warning]
 
     def make(
-        self, stage: Stage, request: Request, on_step: OnStep | None = None, keep: Keep | None = None
+        self,
+        stage: Stage,
+        request: Request,
+        on_step: OnStep | None = None,
+        keep: Keep | None = None,
+        on_note: Callable[[str], None] | None = None,
     ) -> GeneratedVideo:
         """Make one video, alone in its batch, so that what else is asked for cannot change it.
+
+        Where memory runs out, less is done at a time, which `on_note` and the record are told.
 
         Raises:
             OutOfMemoryError: naming the stage and the remedy.
         """
         start = time.perf_counter()
+        ladder = Ladder(stage, self.device, on_note)
 
         def sampled(name: str, make: Callable[[], Tensor]) -> Tensor:
-            doing = f"sampling in the stage {name}"
-            with answering(self.device, doing, sampling_remedy(self.spec, name)):
-                return make() if keep is None else keep(name, make)
+            part = self.spec.parts().get(name, self.first())
+            codes = isinstance(part, LatentDiffusionSpec) and part.source is not None
+
+            def steady() -> Tensor:
+                remedy = sampling_remedy(self.spec, name)
+                return ladder.climb_down(f"sampling in the stage {name}", remedy, make, codes=codes)
+
+            return steady() if keep is None else keep(name, steady)
 
         with answering(self.device, "handing over to the next stage", "ask for fewer frames or a smaller size"):
             video = stage.generate([request], on_step, sampled)
+        remedy = decoding_remedy(self.spec)
         record = Record(
             recipe=self.recipe(request),
             spec_name=self.name,
@@ -128,8 +155,9 @@ class Model:
             sources=self.sources(),
             components=foreign_components(self.spec, self.registry),
             seconds={"generate": round(time.perf_counter() - start, 3)},
+            memory=self.economy.told,
         )
-        return GeneratedVideo(video, record, decoding_remedy(self.spec))
+        return GeneratedVideo(SteadyVideo(video, ladder, remedy), record, remedy, ladder.taken)
 
 
-__all__ = ["DTYPES", "Model"]
+__all__ = ["DTYPES", "Economy", "Model"]

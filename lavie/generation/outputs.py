@@ -159,7 +159,8 @@ def run(
                 kept=None if outputs.overwrite else kept,
                 on_note=watch.on_note,
             )
-            outputs.write(model.make(stage, job.request, watch.on_step, latents.keep), watch.on_frame)
+            made = model.make(stage, job.request, watch.on_step, latents.keep, watch.on_note)
+            outputs.write(made, watch.on_frame)
             if outputs.keep_latents:
                 latents.move(kept)
             else:

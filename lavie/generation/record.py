@@ -69,6 +69,8 @@ class Record(_Part):
     """Components of other packages that the spec uses, as `kind name`, and each one's distribution and version."""
     seconds: dict[str, float] = {}
     """How long it took, in seconds; not kept inside the video, so that the same recipe gives the same bytes."""
+    memory: tuple[str, ...] = ()
+    """What was planned for want of memory, and what was given up when it ran out; not kept inside the video either."""
 
 
 def environment(device: str) -> dict[str, str]:
@@ -97,8 +99,8 @@ def sidecar_of(path: Path) -> Path:
 
 
 def comment_of(record: Record) -> str:
-    """Return what is kept of a record inside the video: all but timing and file names, in ASCII."""
-    return json.dumps(record.model_dump(mode="json", exclude={"seconds", "sources"}))
+    """Return what is kept of a record inside the video: all but what differs from run to run, in ASCII."""
+    return json.dumps(record.model_dump(mode="json", exclude={"seconds", "memory", "sources"}))
 
 
 def write_sidecar(path: Path, record: Record) -> None:

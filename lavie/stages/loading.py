@@ -13,7 +13,7 @@ from lavie.faults import suggest
 from lavie.spec import Spec
 from lavie.stages.base import Stage, StageSpec
 from lavie.stages.latent_diffusion import LatentDiffusion, LatentDiffusionSpec
-from lavie.stages.residence import Always, InTurn
+from lavie.stages.residence import InTurn
 from lavie.weights.files import MANIFEST, prefixed, read_manifest
 from lavie.weights.loading import check_folder, holds_the_same, read_into
 from lavie.weights.stored import tensor_shapes
@@ -70,7 +70,7 @@ def load_stage(
     for name, part in parts.items():
         _check_networks(folders[name], part)
         check_folder(part.networks(), folders[name])
-    twins, residence = twin_networks(spec, folders), InTurn() if in_turn else Always()
+    twins, residence = twin_networks(spec, folders), InTurn()
     for name, part in parts.items():
         part.residence = residence
         for kind, network in part.networks().items():
@@ -79,8 +79,8 @@ def load_stage(
                 setattr(part, kind, parts[twin].networks()[kind])
                 continue
             load = partial(_load, network, kind, folders[name], device)
-            if isinstance(residence, InTurn) and is_released(kind, network):
-                residence.add(network.to("meta"), load)
+            if is_released(kind, network):
+                residence.add(network, load, keep=not in_turn)
             else:
                 load()
     for name in stage.parts().keys() - folders.keys():

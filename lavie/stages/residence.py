@@ -17,6 +17,10 @@ class Residence(ABC):
     def holding(self, network: nn.Module) -> AbstractContextManager[None]:
         """Return a context within which a network has its weights."""
 
+    @abstractmethod
+    def release(self) -> bool:
+        """Let networks have weights only while they are at work from now on; tell whether that releases any."""
+
 
 @final
 class Always(Residence):
@@ -26,21 +30,40 @@ class Always(Residence):
         """Return a context that does nothing."""
         return nullcontext()
 
+    def release(self) -> bool:
+        """Release nothing."""
+        return False
+
 
 @final
 class InTurn(Residence):
     """Networks get their weights when they go to work, and lose them when they are done; others keep theirs.
 
-    The weights come from a file every time, so that no memory holds what is not at work.
+    The weights come from a file every time, so that no memory holds what is not at work. Networks that are to be kept
+    lose theirs too once `release` is called.
     """
 
     def __init__(self) -> None:
         self._load: dict[nn.Module, Callable[[], None]] = {}
         self._users: Counter[nn.Module] = Counter()
+        self._kept: set[nn.Module] = set()
 
-    def add(self, network: nn.Module, load: Callable[[], None]) -> None:
-        """Let a network, which is on the meta device, get its weights from `load` whenever it goes to work."""
+    def add(self, network: nn.Module, load: Callable[[], None], *, keep: bool = False) -> None:
+        """Let a network get its weights from `load` whenever it goes to work, or now and for good with `keep`."""
         self._load[network] = load
+        if keep:
+            load()
+            self._kept.add(network)
+        else:
+            network.to("meta")
+
+    def release(self) -> bool:
+        """Let networks have weights only while they are at work from now on; tell whether that releases any."""
+        idle = [network for network in self._kept if not self._users[network]]
+        self._kept.clear()
+        for network in idle:
+            network.to("meta")
+        return bool(idle)
 
     @contextmanager
     def holding(self, network: nn.Module) -> Iterator[None]:
@@ -49,14 +72,14 @@ class InTurn(Residence):
             yield
             return
         try:
-            if not self._users[network]:
+            if not self._users[network] and network not in self._kept:
                 with torch.inference_mode(False):
                     self._load[network]()
             self._users[network] += 1
             yield
         finally:
             self._users[network] = max(self._users[network] - 1, 0)
-            if not self._users[network]:
+            if not self._users[network] and network not in self._kept:
                 network.to("meta")
 
 
