@@ -59,7 +59,11 @@ class GivenFrames(Source):
         return [Given(each, places) for each in frames.split()]
 
     def examples(
-        self, video: Float[Tensor, "b 3 f h w"], latent: Float[Tensor, "b c f p q"], generator: torch.Generator
+        self,
+        video: Float[Tensor, "b 3 f h w"],
+        latent: Float[Tensor, "b c f p q"],
+        generator: torch.Generator,
+        through: Autoencoder | None = None,
     ) -> Mapping[str, Tensor]:
         """Return `frames` of these videos, given in one of the patterns, drawn per video."""
         num_frames, laid_out = latent.shape[2], []

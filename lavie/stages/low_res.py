@@ -26,6 +26,7 @@ class LowRes(Source):
 
     stage = "upscaling"
     is_framewise = True
+    sees_pixels = True
 
     def __init__(self, spec: "LowResSpec") -> None:
         self.spec = spec
@@ -58,14 +59,24 @@ class LowRes(Source):
         return [Given(each) for each in PixelVideo(self._small(video), fps).split()]
 
     def examples(
-        self, video: Float[Tensor, "b 3 f h w"], latent: Float[Tensor, "b c f p q"], generator: torch.Generator
+        self,
+        video: Float[Tensor, "b 3 f h w"],
+        latent: Float[Tensor, "b c f p q"],
+        generator: torch.Generator,
+        through: Autoencoder | None = None,
     ) -> Mapping[str, Tensor]:
-        """Return these videos at low resolution, each blurred and noised as much as is drawn evenly up to the most."""
+        """Return these videos at low resolution, each blurred and noised as much as is drawn evenly up to the most.
+
+        Half of them pass the autoencoder `through` in place of the blur.
+        """
         levels = torch.randint(self.spec.max_noise_level + 1, (len(video),), generator=generator)
-        low_res = self._small(video)
+        small = low_res = self._small(video)
         if self.spec.max_blur:
             spreads = self.spec.max_blur * torch.rand(len(video), generator=generator)
-            low_res = blurred(low_res, spreads.to(low_res))
+            low_res = blurred(small, spreads.to(small))
+        if through is not None:
+            passes = rearrange(torch.rand(len(video), generator=generator) < 0.5, "b -> b 1 1 1 1").to(small.device)
+            low_res = torch.where(passes, through.decode(through.encode(small)).clamp(-1, 1), low_res)
         drawn = torch.randn(low_res.shape, generator=generator).to(low_res)
         sigmas = torch.stack([torch.tensor(self._sigma(level)) for level in levels.tolist()])
         return {

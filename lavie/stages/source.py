@@ -23,6 +23,8 @@ class Source(ABC):
     """Whether there is nothing to be made without a given video."""
     is_framewise: bool = False
     """Whether the inputs of each frame come of that frame alone, so that images can be trained beside clips."""
+    sees_pixels: bool = False
+    """Whether the network sees given videos as pixels, with whatever another stage's autoencoder did to them."""
 
     @abstractmethod
     def channels(self, autoencoder: Autoencoder) -> Mapping[str, int]:
@@ -48,9 +50,16 @@ class Source(ABC):
 
     @abstractmethod
     def examples(
-        self, video: Float[Tensor, "b 3 f h w"], latent: Float[Tensor, "b c f p q"], generator: torch.Generator
+        self,
+        video: Float[Tensor, "b 3 f h w"],
+        latent: Float[Tensor, "b c f p q"],
+        generator: torch.Generator,
+        through: Autoencoder | None = None,
     ) -> Mapping[str, Tensor]:
-        """Return inputs that could have led to these videos, to train with."""
+        """Return inputs that could have led to these videos, to train with.
+
+        If the network sees pixels, half of the given videos pass the autoencoder `through` first.
+        """
 
     def baseline(self, inputs: Mapping[str, Tensor], autoencoder: Autoencoder) -> Float[Tensor, "b c f p q"] | None:
         """Return latents that the inputs tell already, so that only what they lack is made; None without such."""

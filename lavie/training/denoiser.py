@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, Self, final
 
@@ -11,18 +12,22 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from lavie.blocks.autoencoder import Autoencoder
 from lavie.blocks.base import Conditioning
 from lavie.data.base import DatasetSpec
 from lavie.errors import Fault, SpecError
+from lavie.registry import installed
 from lavie.samplers.prediction import add_noise, target
 from lavie.samplers.schedule import RectifiedFlow, Schedule
 from lavie.spec import Fraction, NonNegative, Spec
 from lavie.stages.base import Given, Request
-from lavie.stages.latent_diffusion import LatentDiffusion
+from lavie.stages.latent_diffusion import LatentDiffusion, LatentDiffusionSpec
 from lavie.training.losses import video_and_image_loss
 from lavie.training.phase import Batch, Phase, PhaseSpec, Source, held_back
 from lavie.training.pictures import draw_clips
 from lavie.training.randomness import Draws
+from lavie.weights.files import read_manifest
+from lavie.weights.loading import load_into
 
 BatchCount = Annotated[int, Field(ge=0, le=65536)]
 
@@ -65,6 +70,9 @@ class DenoiserPhaseSpec(PhaseSpec):
     """How often a caption is replaced by the empty one, for guidance."""
     train_text_encoder: bool = False
     """Train the text encoder too."""
+    given_through: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """Model whose autoencoder half of the given videos pass first, as all do in a cascade behind it: the name of a
+    shipped one, or a folder of weights."""
 
     @model_validator(mode="after")
     def _has_data(self) -> Self:
@@ -81,6 +89,8 @@ class DenoiserPhaseSpec(PhaseSpec):
         if self.images is not None and stage.source is not None and not stage.source.is_framewise:
             reason = "the stage starts from frames of a clip, which an image has none of; train it on clips alone"
             raise SpecError([Fault("images", reason)])
+        if self.given_through is not None and (stage.source is None or not stage.source.sees_pixels):
+            raise SpecError([Fault("given_through", "the stage is given no videos as pixels; leave this out")])
         return DenoiserPhase(self, stage)
 
 
@@ -104,6 +114,7 @@ class DenoiserPhase(Phase):
         self.schedule = stage.spec.schedule.build()
         self.images = spec.images.build() if spec.images is not None else None
         self.clips = spec.clips.build() if spec.clips is not None else None
+        self.through = autoencoder_of(spec.given_through) if spec.given_through is not None else None
 
     def trained(self) -> dict[str, nn.Module]:
         modules: dict[str, nn.Module] = {"denoiser": self.stage.denoiser}
@@ -149,7 +160,7 @@ class DenoiserPhase(Phase):
         latent = autoencoder.encode(scene.pixels)
         if source is None:
             return latent, {}
-        inputs = source.examples(scene.pixels, latent, draws.generator("source"))
+        inputs = source.examples(scene.pixels, latent, draws.generator("source"), self.through)
         baseline = source.baseline(inputs, autoencoder)
         return latent if baseline is None else latent - baseline, inputs
 
@@ -176,6 +187,20 @@ class DenoiserPhase(Phase):
         metric = evaluation.metric.build()
         metric.update(made, [clip.labels for clip in clips])
         return metric.compute()
+
+
+def autoencoder_of(model: str) -> Autoencoder:
+    """Load the autoencoder of a model: one that ships with lavie, by its name, or a folder of weights.
+
+    Raises:
+        WeightsError: if there is none of that name, or it is damaged.
+    """
+    shipped = Path(str(files("lavie"))) / "pretrained" / model
+    folder = shipped if shipped.is_dir() else Path(model)
+    spec = installed().load(LatentDiffusionSpec, read_manifest(folder).get("spec"), str(folder))
+    autoencoder = spec.autoencoder.build().eval().requires_grad_(False)
+    load_into({"autoencoder": autoencoder}, folder, partly=True)
+    return autoencoder
 
 
 def sampling_stage(stage: LatentDiffusion, averaged: Mapping[str, nn.Module], num_frames: int) -> LatentDiffusion:

@@ -130,3 +130,26 @@ def test_the_residual_is_added_to_the_baseline() -> None:
     baseline = residual.source.baseline(told, residual.autoencoder)
     assert baseline is not None
     torch.testing.assert_close(difference, baseline, rtol=0, atol=1e-5)
+
+
+def test_training_sends_half_of_the_videos_through_an_autoencoder() -> None:
+    """The autoencoder is one of coarse latents, so what went through it has lost its fine detail."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        through = AutoencoderKLSpec(channels=(4, 4, 4), num_res_blocks=1, norm_groups=2, attention=False).build().eval()
+    video = torch.rand(200, 3, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latent = torch.zeros(200, 4, 1, 8, 8)
+    plain, sent = (
+        source(noise_level=0, max_noise_level=0).examples(video, latent, torch.Generator().manual_seed(1), each)[
+            "low_res"
+        ]
+        for each in (None, through)
+    )
+    small = reduce(video, "b c f (h p) (w q) -> b c f h w", "mean", p=4, q=4)
+    with torch.no_grad():
+        decoded = through.decode(through.encode(small)).clamp(-1, 1)
+    kept = [torch.allclose(one, other, atol=0.1) for one, other in zip(sent, small, strict=True)]
+    passed = [torch.allclose(one, other, atol=0.1) for one, other in zip(sent, decoded, strict=True)]
+    assert all(a != b for a, b in zip(kept, passed, strict=True))
+    assert 70 < sum(passed) < 130
+    torch.testing.assert_close(plain, small, rtol=0, atol=0.1)

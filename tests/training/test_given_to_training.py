@@ -10,7 +10,7 @@ from small_model import small_registry
 from small_parts import BASE, INTERPOLATION, UPSCALING, Data, changed, small_part
 
 from lavie.data.shapes import ShapesSpec
-from lavie.errors import SpecError
+from lavie.errors import SpecError, WeightsError
 from lavie.stages import LatentDiffusion, LatentVideo, Request, VideoShape
 from lavie.training import Draws, TrainSpec
 from lavie.training.denoiser import DenoiserPhase, DenoiserPhaseSpec
@@ -101,3 +101,21 @@ def test_a_stage_without_a_source_takes_images() -> None:
         name="p", images=ShapesSpec(num_frames=1, height=16, width=16), num_steps=1, images_per_step=2
     ).build(small_part(BASE))
     assert bool(torch.isfinite(loss_of(phase)))
+
+
+def test_given_videos_pass_the_autoencoder_of_a_model_before() -> None:
+    plain, behind = phase_of("upscaling"), phase_of("upscaling", given_through="base-tiny")
+    behind.stage.load_state_dict(plain.stage.state_dict())
+    assert not torch.equal(loss_of(plain), loss_of(behind))
+    assert behind.through is not None
+    assert not any(each.requires_grad for each in behind.through.parameters())
+
+
+def test_only_given_pixels_can_pass_an_autoencoder() -> None:
+    with pytest.raises(SpecError, match="given_through: the stage is given no videos as pixels; leave this out"):
+        phase_of("interpolation", given_through="base-tiny")
+
+
+def test_a_model_that_given_videos_pass_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"nowhere has no manifest\.json"):
+        phase_of("upscaling", given_through=str(tmp_path / "nowhere"))
