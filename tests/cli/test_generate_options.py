@@ -169,7 +169,7 @@ def test_a_cascade_that_is_interrupted_goes_on_behind_its_last_stage(
 def test_want_of_memory_is_told_with_stage_and_remedy(
     generate: Generate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     with monkeypatch.context() as patch:
