@@ -71,6 +71,7 @@ def generate(
             overrides=choices.overrides(),
             weights=model.weights,
             pretrained=published,
+            has_frames=bool(given.names()),
             device=model.device,
             dtype=model.dtype,
         )

@@ -77,7 +77,8 @@ class ModelOptions:
     """Spec, weights, device."""
 
     spec: str | None = None
-    """Name of a shipped spec, or path of a spec file. [default: base-tiny, or what --weights were made with]"""
+    """Name of a shipped spec, or path of a spec file. [default: what --weights were made with; base-tiny, or with given
+    frames first-frame-tiny]"""
     weights: Path | None = None
     """Folder of weights, as training writes it; shipped specs bring theirs."""
     pretrained: Path | None = None

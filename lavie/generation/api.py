@@ -49,11 +49,13 @@ def generate(
     files_of = (
         None if pretrained is None else Pretrained(Path(pretrained), None if converted is None else Path(converted))
     )
-    model = choose_model(spec, overrides=overrides, weights=weights, pretrained=files_of, device=device)
+    files = GivenFiles(*(None if path is None else Path(path) for path in (first_frame, last_frame, video)))
+    model = choose_model(
+        spec, overrides=overrides, weights=weights, pretrained=files_of, has_frames=bool(files), device=device
+    )
     limit = None if max_memory is None else parse_size(max_memory)
     check_attention(None, model.device)
     logger = logging.getLogger(__name__)
-    files = GivenFiles(*(None if path is None else Path(path) for path in (first_frame, last_frame, video)))
     given = read_given(files, model, on_note=logger.warning)
     check_memory(model.spec, None if given is None else given.shape)
     if limit is not None:

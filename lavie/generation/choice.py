@@ -19,7 +19,9 @@ from lavie.stages.pretrained import OnNote, pretrained_weights
 from lavie.weights.files import read_manifest
 
 DEFAULT_SPEC = "base-tiny"
-"""What runs where nothing is said: the model that ships with lavie."""
+"""What runs where nothing is said: a model that ships with lavie."""
+DEFAULT_SPEC_WITH_FRAMES = "first-frame-tiny"
+"""What runs where nothing is said but frames are given."""
 MAX_SEED = 2**63 - 1
 
 
@@ -40,14 +42,16 @@ def choose_model(
     overrides: Sequence[str] = (),
     weights: str | Path | None = None,
     pretrained: Pretrained | None = None,
+    has_frames: bool = False,
     device: str = "auto",
     dtype: str = "float32",
     registry: Registry | None = None,
 ) -> Model:
     """Settle what is to run, and refuse what cannot, before anything is built.
 
-    Without `spec` it is the one that the weights were made with, and without either it is `base-tiny`. What has to be
-    converted of `pretrained` is converted here.
+    Without `spec` it is the one that the weights were made with, and without either it is `base-tiny`, or
+    `first-frame-tiny` if `has_frames` says that frames are given. What has to be converted of `pretrained` is converted
+    here.
 
     Raises:
         SpecError: with the path of whatever is wrong in the spec, or naming `device` or `dtype`.
@@ -58,6 +62,8 @@ def choose_model(
         raise WeightsError("weights and pretrained both say where the networks come from: give one of them")
     if pretrained is not None and spec is None:
         raise WeightsError(f"name the spec that the files in {pretrained.folder} are for, as in --spec cascade")
+    if spec is None and weights is None:
+        spec = DEFAULT_SPEC_WITH_FRAMES if has_frames else DEFAULT_SPEC
     if dtype not in DTYPES:
         raise SpecError([Fault("dtype", f"unknown dtype {dtype!r}. Known: {', '.join(DTYPES)}")])
     loaded = choose_spec(spec, overrides=overrides, weights=weights, registry=registry)

@@ -72,7 +72,7 @@ def test_every_verb_refuses_unknown_options_with_2(tokens: list[str], capsys: py
 @pytest.mark.parametrize(
     ("tokens", "expected"),
     [
-        (["chek"], "unknown verb 'chek'. Did you mean 'check'? Verbs: generate, train, "),
+        (["chek"], "unknown verb 'chek'. Did you mean 'check'? Verbs: generate, plan, train, "),
         ([""], "unknown verb ''."),
         (["--hepl"], "unknown verb '--hepl'."),
         (["\x1b[31m"], r"unknown verb '\x1b[31m'."),

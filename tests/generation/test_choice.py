@@ -49,6 +49,16 @@ def test_without_a_spec_it_is_the_shipped_one() -> None:
     assert choose_spec(None, registry=small_registry()) == choose_spec("base-tiny", registry=small_registry())
 
 
+@pytest.mark.parametrize(("has_frames", "name"), [(False, "base-tiny"), (True, "first-frame-tiny")])
+def test_without_a_spec_frames_go_to_a_model_that_takes_them(has_frames: bool, name: str) -> None:
+    assert choose_model(has_frames=has_frames, device="cpu").name == name
+
+
+def test_frames_do_not_change_the_model_that_is_asked_for(folder: Path) -> None:
+    assert choose(folder, has_frames=True).name == "weights"
+    assert choose_model("base-tiny", has_frames=True, device="cpu").name == "base-tiny"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
