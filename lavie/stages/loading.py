@@ -1,5 +1,6 @@
 """From a spec and folders of weights to a stage that is ready to run."""
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from importlib.resources import files
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from lavie.errors import WeightsError
 from lavie.faults import suggest
-from lavie.spec import Spec
+from lavie.spec import Spec, dump
 from lavie.stages.base import Stage, StageSpec
 from lavie.stages.latent_diffusion import LatentDiffusion, LatentDiffusionSpec
 from lavie.stages.residence import InTurn
@@ -25,18 +26,28 @@ Weights = Mapping[str, Path]
 def shipped_weights(spec: StageSpec, name: str = "") -> dict[str, Path]:
     """Return the folders of weights that ship with lavie for the stages of a spec; stages without any are left out.
 
-    A folder belongs to a stage if it has the name of the spec, or else if it holds just the tensors of its networks.
+    A folder belongs to a stage if it has the name of the spec, or else if it holds just the tensors of its networks; of
+    several, the one that was made with the spec most like it.
     """
     shelf = Path(str(files("lavie"))) / "pretrained"
     if (shelf / name / MANIFEST).is_file():
         return {"": shelf / name}
     with torch.device("meta"):
         wanted = {part: _shapes(stage.build()) for part, stage in spec.parts().items()}
+    held = {path.parent: tensor_shapes(path.parent) for path in sorted(shelf.glob(f"*/{MANIFEST}"))}
     found: dict[str, Path] = {}
-    for folder in sorted(path.parent for path in shelf.glob(f"*/{MANIFEST}")):
-        held = tensor_shapes(folder)
-        found |= {part: folder for part, shapes in wanted.items() if part not in found and shapes == held}
-    return {part: found[part] for part in wanted if part in found}
+    for part, stage in spec.parts().items():
+        if fitting := [folder for folder, shapes in held.items() if shapes == wanted[part]]:
+            own = _values(dump(stage))
+            found[part] = min(fitting, key=lambda folder: len(own ^ _values(read_manifest(folder).get("spec"))))
+    return found
+
+
+def _values(node: object, path: str = "") -> set[tuple[str, str]]:
+    """Return what a spec says, value by value, with the place of each."""
+    if isinstance(node, Mapping):
+        return {value for key, each in node.items() for value in _values(each, f"{path}.{key}")}
+    return {(path, json.dumps(node))}
 
 
 def weights_in(folder: Path, spec: StageSpec) -> dict[str, Path]:

@@ -93,3 +93,15 @@ def test_shipped_weights_are_found_by_name_and_in_cascades_by_their_tensors() ->
     assert shipped_weights(base, "mine") == {"": folder}
     assert shipped_weights(load_spec("cascade-tiny"))["base"] == folder
     assert shipped_weights(load_spec("base"), "base") == {}
+
+
+@pytest.mark.parametrize("name", ["interpolation-tiny", "first-frame-tiny"])
+def test_of_shipped_weights_with_the_same_tensors_those_of_the_most_similar_spec_are_taken(name: str) -> None:
+    (folder,) = shipped_weights(load_spec(name, overrides=["sampler.num_inference_steps=3"]), "mine").values()
+    assert folder.name == name
+
+
+def test_the_embedded_cascade_runs_with_the_weights_of_its_own_stages() -> None:
+    found = shipped_weights(load_spec("cascade-tiny"))
+    assert found.keys() >= {"base", "interpolation"}
+    assert {part: folder.name for part, folder in found.items()} == {part: f"{part}-tiny" for part in found}
