@@ -101,7 +101,9 @@ def _best(fitting: Sequence[Candidate], need: Need, found: Survey, ledger: Ledge
     if len(left) > 1:
         names = [found.name(each.holding.path) for each in left]
         called = [
-            each for each, name in zip(left, names, strict=True) if need.published and name.endswith(need.published)
+            each
+            for each, name in zip(left, names, strict=True)
+            if need.published and f"/{name}".endswith(f"/{need.published}")
         ]
         beside = [each for each, name in zip(left, names, strict=True) if need.stage and need.stage in Path(name).parts]
         left = called or beside or left

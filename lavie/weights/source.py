@@ -117,10 +117,12 @@ def _read_folder(folder: Path, stack: ExitStack) -> Contents:
 
 def _read_own(folder: Path) -> Contents:
     manifest = read_manifest(folder)
-    check_bytes(folder)
     origins = manifest.get("origin")
     tensors = read_tensors(folder)
-    constants = _load(folder / CONSTANTS_FILE) if CONSTANTS_FILE in manifest["files"] else {}
+    constants = {}
+    if CONSTANTS_FILE in manifest["files"]:
+        check_bytes(folder, [CONSTANTS_FILE])
+        constants = _load(folder / CONSTANTS_FILE)
     holdings = []
     for part in PARTS:
         own, kept = (_under(f"{part}.", every) for every in (tensors, constants))

@@ -71,14 +71,15 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 def tensor_files(folder: Path) -> dict[str, Path]:
     """Return which file each tensor of a folder of weights lies in; where there are averages, those count.
 
-    Modules that the manifest calls shared lie in the folder of another model beside this one.
+    Modules that the manifest calls shared lie in the folder of another model beside this one; of a link, beside the
+    folder that it leads to.
 
     Raises:
         WeightsError: if a file is damaged.
     """
     places = _own_files(folder)
     for module, name in _shared(folder).items():
-        other = _own_files(folder.parent / name)
+        other = _own_files(folder.resolve().parent / name)
         places |= {tensor: path for tensor, path in other.items() if tensor.startswith(f"{module}.")}
     return places
 

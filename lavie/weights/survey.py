@@ -55,7 +55,7 @@ class Survey:
 
 
 def survey(folder: Path, ledger: Ledger, leave_out: Path) -> Survey:
-    """Look at every file of tensors in a folder and the folders in it, but not in `leave_out`.
+    """Look at every file of tensors in a folder and the folders in it, but not in a folder `leave_out` among these.
 
     Raises:
         WeightsError: if there is no such folder, or far more in it than published files.
@@ -78,7 +78,7 @@ def survey(folder: Path, ledger: Ledger, leave_out: Path) -> Survey:
 
 def _folders(folder: Path, leave_out: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield folders with the names of their files, in order; links are followed, hidden folders passed over."""
-    visited = {leave_out.resolve()}
+    visited = {leave_out.resolve()} - {folder.resolve()}
     for root, inside, names in os.walk(folder, followlinks=True):
         place = Path(root)
         is_known = place.resolve() in visited

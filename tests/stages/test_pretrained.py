@@ -227,6 +227,15 @@ def test_two_that_fit_and_differ_are_refused_and_copies_are_not(written: Path, f
     assert read_manifest(found(spec, files)[""])["sources"].keys() == read_manifest(once[""])["sources"].keys()
 
 
+def test_of_several_that_fit_the_one_of_the_published_name_is_taken(written: Path, files: Path) -> None:
+    state = torch.load(files / "lavie_base.pt", weights_only=True)
+    torch.save({key: tensor + 1 for key, tensor in state["ema"].items()}, files / "old_lavie_base.pt")
+    ledger = Ledger(files / CONVERTED)
+    need = Need("", "denoiser", small_cascade(written).base, "lavie_base.pt")
+    chosen = choose([need], survey(files, ledger, files / CONVERTED), ledger)
+    assert chosen[need].holding.path == files / "lavie_base.pt"
+
+
 def test_of_several_that_fit_the_one_in_the_stages_folder_is_taken(written: Path, files: Path) -> None:
     spec = small_cascade(written)
     tensors = load_file(files / "sd" / "vae" / "diffusion_pytorch_model.safetensors")
@@ -260,6 +269,13 @@ def test_a_folder_that_cannot_be_written_names_the_remedy_and_another_one_works(
     folder = found(spec, files, converted=tmp_path / "elsewhere")[""]
     assert folder.parent == tmp_path / "elsewhere"
     (files / CONVERTED).unlink()
+
+
+def test_weights_may_be_kept_among_the_published_files_themselves(written: Path, files: Path) -> None:
+    spec = small_cascade(written).base
+    folder = found(spec, files, converted=files)[""]
+    assert folder.parent == files
+    assert found(spec, files, converted=files) == {"": folder}
 
 
 def test_a_full_disk_is_told_before_anything_is_written(

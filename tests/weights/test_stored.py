@@ -50,6 +50,16 @@ def test_what_is_shared_is_read_from_the_other_folder(folder: Path) -> None:
     assert values(loaded) == {"denoiser.weight": 3, "autoencoder.weight": 2}
 
 
+def test_what_is_shared_is_found_from_inside_the_folder_and_through_a_link(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    link.symlink_to(folder / "second")
+    monkeypatch.chdir(folder / "second")
+    for path in (link, Path()):
+        assert values(read_tensors(path)) == {"denoiser.weight": 3, "autoencoder.weight": 2}
+
+
 def test_what_is_shared_is_stored_once(folder: Path) -> None:
     first, second = ((folder / name / "model.safetensors").stat().st_size for name in ("first", "second"))
     assert second < 0.6 * first
