@@ -21,6 +21,8 @@ from lavie.weights.stored import tensor_shapes
 
 Weights = Mapping[str, Path]
 """A folder of weights for each single stage, by its name; "" for a stage that is no cascade."""
+SHELF = Path(str(files("lavie"))) / "pretrained"
+"""Holds the folders of weights that ship with lavie."""
 
 
 def shipped_weights(spec: StageSpec, name: str = "") -> dict[str, Path]:
@@ -29,12 +31,11 @@ def shipped_weights(spec: StageSpec, name: str = "") -> dict[str, Path]:
     A folder belongs to a stage if it has the name of the spec, or else if it holds just the tensors of its networks; of
     several, the one that was made with the spec most like it.
     """
-    shelf = Path(str(files("lavie"))) / "pretrained"
-    if (shelf / name / MANIFEST).is_file():
-        return {"": shelf / name}
+    if (SHELF / name / MANIFEST).is_file():
+        return {"": SHELF / name}
     with torch.device("meta"):
         wanted = {part: _shapes(stage.build()) for part, stage in spec.parts().items()}
-    held = {path.parent: tensor_shapes(path.parent) for path in sorted(shelf.glob(f"*/{MANIFEST}"))}
+    held = {path.parent: tensor_shapes(path.parent) for path in sorted(SHELF.glob(f"*/{MANIFEST}"))}
     found: dict[str, Path] = {}
     for part, stage in spec.parts().items():
         if fitting := [folder for folder, shapes in held.items() if shapes == wanted[part]]:

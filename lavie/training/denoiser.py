@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, Self, final
 
@@ -15,13 +14,14 @@ from torch import Tensor, nn
 from lavie.blocks.autoencoder import Autoencoder
 from lavie.blocks.base import Conditioning
 from lavie.data.base import DatasetSpec
-from lavie.errors import Fault, SpecError
+from lavie.errors import Fault, SpecError, WeightsError
 from lavie.registry import installed
 from lavie.samplers.prediction import add_noise, target
 from lavie.samplers.schedule import RectifiedFlow, Schedule
 from lavie.spec import Fraction, NonNegative, Spec
 from lavie.stages.base import Given, Request
 from lavie.stages.latent_diffusion import LatentDiffusion, LatentDiffusionSpec
+from lavie.stages.loading import SHELF
 from lavie.training.losses import video_and_image_loss
 from lavie.training.phase import Batch, Phase, PhaseSpec, Source, held_back
 from lavie.training.pictures import draw_clips
@@ -84,7 +84,8 @@ class DenoiserPhaseSpec(PhaseSpec):
         """Build the phase around the networks of a stage, whose autoencoder stays as it is.
 
         Raises:
-            SpecError: if there are images for a stage whose inputs only clips have.
+            SpecError: if there are images for a stage whose inputs only clips have, or `given_through` names no model
+                or has no use.
         """
         if self.images is not None and stage.source is not None and not stage.source.is_framewise:
             reason = "the stage starts from frames of a clip, which an image has none of; train it on clips alone"
@@ -160,7 +161,8 @@ class DenoiserPhase(Phase):
         latent = autoencoder.encode(scene.pixels)
         if source is None:
             return latent, {}
-        inputs = source.examples(scene.pixels, latent, draws.generator("source"), self.through)
+        through = None if self.through is None else self.through.to(latent.device)
+        inputs = source.examples(scene.pixels, latent, draws.generator("source"), through)
         baseline = source.baseline(inputs, autoencoder)
         return latent if baseline is None else latent - baseline, inputs
 
@@ -193,13 +195,15 @@ def autoencoder_of(model: str) -> Autoencoder:
     """Load the autoencoder of a model: one that ships with lavie, by its name, or a folder of weights.
 
     Raises:
-        WeightsError: if there is none of that name, or it is damaged.
+        SpecError: if there is none of that name, or it is damaged.
     """
-    shipped = Path(str(files("lavie"))) / "pretrained" / model
-    folder = shipped if shipped.is_dir() else Path(model)
-    spec = installed().load(LatentDiffusionSpec, read_manifest(folder).get("spec"), str(folder))
-    autoencoder = spec.autoencoder.build().eval().requires_grad_(False)
-    load_into({"autoencoder": autoencoder}, folder, partly=True)
+    folder = SHELF / model if (SHELF / model).is_dir() else Path(model)
+    try:
+        spec = installed().load(LatentDiffusionSpec, read_manifest(folder).get("spec"), str(folder))
+        autoencoder = spec.autoencoder.build().eval().requires_grad_(False)
+        load_into({"autoencoder": autoencoder}, folder, partly=True)
+    except WeightsError as error:
+        raise SpecError([Fault("given_through", f"{error}; name a model that ships, or a folder of weights")]) from None
     return autoencoder
 
 

@@ -10,7 +10,7 @@ from small_model import small_registry
 from small_parts import BASE, INTERPOLATION, UPSCALING, Data, changed, small_part
 
 from lavie.data.shapes import ShapesSpec
-from lavie.errors import SpecError, WeightsError
+from lavie.errors import SpecError
 from lavie.stages import LatentDiffusion, LatentVideo, Request, VideoShape
 from lavie.training import Draws, TrainSpec
 from lavie.training.denoiser import DenoiserPhase, DenoiserPhaseSpec
@@ -111,11 +111,21 @@ def test_given_videos_pass_the_autoencoder_of_a_model_before() -> None:
     assert not any(each.requires_grad for each in behind.through.parameters())
 
 
+def test_the_autoencoder_of_a_model_before_goes_where_the_stage_is() -> None:
+    phase = phase_of("upscaling", given_through="base-tiny")
+    phase.stage.to("meta")
+    (batches,) = feed(phase.sources(), seed=0, phase="p", first_step=0, num_steps=1, num_workers=0)
+    there = {name: batch.to(torch.device("meta")) for name, batch in batches.items()}
+    assert phase.losses(there, Draws(0, "p", 0))["loss"].is_meta
+    assert phase.through is not None
+    assert phase.through.anchor.is_meta
+
+
 def test_only_given_pixels_can_pass_an_autoencoder() -> None:
     with pytest.raises(SpecError, match="given_through: the stage is given no videos as pixels; leave this out"):
         phase_of("interpolation", given_through="base-tiny")
 
 
 def test_a_model_that_given_videos_pass_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"nowhere has no manifest\.json"):
+    with pytest.raises(SpecError, match=r"given_through: .*nowhere has no manifest\.json.*; name a model that ships"):
         phase_of("upscaling", given_through=str(tmp_path / "nowhere"))
