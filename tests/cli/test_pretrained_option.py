@@ -80,7 +80,7 @@ def test_python_takes_the_same_folder(files: Path, tmp_path: Path) -> None:
         (["--pretrained", "a", "--weights", "b", "--spec", "base"], "--weights and --pretrained both say"),
         (["--pretrained", "a"], "--pretrained needs the spec that the files are for"),
         (["--converted", "a", "--spec", "base"], "--converted says where what is made of --pretrained goes"),
-        (["--pretrained", "no-such-folder", "--spec", "base"], "no-such-folder is no folder"),
+        (["--pretrained", "no-such-folder", "--spec", "base-tiny"], "no-such-folder is no folder"),
     ],
 )
 def test_options_that_exclude_or_lack_one_another_are_refused(

@@ -74,6 +74,13 @@ def files(written: Path, tmp_path: Path) -> Path:
     return shutil.copytree(written / "published", tmp_path / "published")
 
 
+@pytest.fixture
+def base_files(written: Path, tmp_path: Path) -> Path:
+    """A copy of those that the base stage needs."""
+    others = shutil.ignore_patterns("lavie_interpolation.pt", "more", "x4")
+    return shutil.copytree(written / "published", tmp_path / "published", ignore=others)
+
+
 def found(spec: StageSpec, files: Path, notes: list[str] | None = None, **options: object) -> dict[str, Path]:
     notes = [] if notes is None else notes
     return pretrained_weights(spec, files, registry=installed(), on_note=notes.append, **options)  # type: ignore[arg-type]
@@ -117,12 +124,12 @@ def test_files_are_converted_once_and_stages_of_several_specs_share_what_was(wri
     assert notes == []
 
 
-def test_a_folder_remembers_its_files_and_the_spec_before_it_was_changed(written: Path, files: Path) -> None:
+def test_a_folder_remembers_its_files_and_the_spec_before_it_was_changed(written: Path, base_files: Path) -> None:
     spec = small_cascade(written)
     changed = small_cascade(written, "base.video.num_frames=4")
-    manifest = read_manifest(found(changed.base, files, plain=spec.base)[""])
+    manifest = read_manifest(found(changed.base, base_files, plain=spec.base)[""])
     names = ("lavie_base.pt", "sd/vae/diffusion_pytorch_model.safetensors", "sd/text_encoder/pytorch_model.bin")
-    assert manifest["sources"] == {name: sha256(files / name) for name in names}
+    assert manifest["sources"] == {name: sha256(base_files / name) for name in names}
     assert manifest["spec"]["video"]["num_frames"] == 2
     assert manifest["origin"]["denoiser"]["container"] == "ema"
 
@@ -138,24 +145,24 @@ def test_nothing_depends_on_names(written: Path, tmp_path: Path) -> None:
         assert sha256(folder / "model.safetensors") == sha256(written / "own" / name / "model.safetensors")
 
 
-def test_a_file_that_changed_is_converted_anew(written: Path, files: Path) -> None:
+def test_a_file_that_changed_is_converted_anew(written: Path, base_files: Path) -> None:
     spec = small_cascade(written).base
-    before, path = found(spec, files)[""], files / "sd" / "vae" / "diffusion_pytorch_model.safetensors"
+    before, path = found(spec, base_files)[""], base_files / "sd" / "vae" / "diffusion_pytorch_model.safetensors"
     tensors = load_file(path)
     tensors["quant_conv.bias"] += 1
     write_file(path, tensors)
-    after = found(spec, files)[""]
+    after = found(spec, base_files)[""]
     assert after != before
     bias = "autoencoder.quant_conv.bias"
     assert torch.equal(load_file(after / "model.safetensors")[bias], load_file(before / "model.safetensors")[bias] + 1)
 
 
-def test_what_was_cut_short_is_converted_anew(written: Path, files: Path) -> None:
+def test_what_was_cut_short_is_converted_anew(written: Path, base_files: Path) -> None:
     spec = small_cascade(written).base
-    folder = found(spec, files)[""]
+    folder = found(spec, base_files)[""]
     whole = sha256(folder / "model.safetensors")
     (folder / "model.safetensors").write_bytes(b"cut")
-    assert found(spec, files) == {"": folder}
+    assert found(spec, base_files) == {"": folder}
     assert sha256(folder / "model.safetensors") == whole
 
 
@@ -215,16 +222,16 @@ def test_the_published_networks_are_found_by_names_and_shapes_alone(
     assert [files.name(each.files[0]) for each in chosen.values()] == [*places]
 
 
-def test_two_that_fit_and_differ_are_refused_and_copies_are_not(written: Path, files: Path) -> None:
+def test_two_that_fit_and_differ_are_refused_and_copies_are_not(written: Path, base_files: Path) -> None:
     spec = small_cascade(written).base
-    shutil.copy(files / "lavie_base.pt", files / "copy.pt")
-    once = found(spec, files)
-    state = torch.load(files / "lavie_base.pt", weights_only=True)
-    torch.save({key: tensor + 1 for key, tensor in state["ema"].items()}, files / "tuned.pt")
-    text = refusal(spec, files)
+    shutil.copy(base_files / "lavie_base.pt", base_files / "copy.pt")
+    once = found(spec, base_files)
+    state = torch.load(base_files / "lavie_base.pt", weights_only=True)
+    torch.save({key: tensor + 1 for key, tensor in state["ema"].items()}, base_files / "tuned.pt")
+    text = refusal(spec, base_files)
     assert "denoiser: copy.pt and lavie_base.pt and tuned.pt fit, and differ. Leave one of them there" in text
-    (files / "tuned.pt").unlink()
-    assert read_manifest(found(spec, files)[""])["sources"].keys() == read_manifest(once[""])["sources"].keys()
+    (base_files / "tuned.pt").unlink()
+    assert read_manifest(found(spec, base_files)[""])["sources"].keys() == read_manifest(once[""])["sources"].keys()
 
 
 def test_of_several_that_fit_the_one_of_the_published_name_is_taken(written: Path, files: Path) -> None:
@@ -247,86 +254,86 @@ def test_of_several_that_fit_the_one_in_the_stages_folder_is_taken(written: Path
     assert "interpolation/vae.safetensors" in read_manifest(weights["interpolation"])["sources"]
 
 
-def test_variants_of_one_file_are_one(written: Path, files: Path) -> None:
+def test_variants_of_one_file_are_one(written: Path, base_files: Path) -> None:
     spec = small_cascade(written).base
-    state = torch.load(files / "lavie_base.pt", weights_only=True)["ema"]
+    state = torch.load(base_files / "lavie_base.pt", weights_only=True)["ema"]
     half = {key.removeprefix("module."): tensor.half() for key, tensor in state.items()}
-    write_file(files / "lavie_base.fp16.safetensors", half)
-    write_file(files / "lavie_base.safetensors", {key: tensor.float() for key, tensor in half.items()})
-    write_file(files / "sd" / "vae" / "diffusion_pytorch_model.fp16.bin", {"a": torch.ones(1)})
-    sources = read_manifest(found(spec, files)[""])["sources"]
+    write_file(base_files / "lavie_base.fp16.safetensors", half)
+    write_file(base_files / "lavie_base.safetensors", {key: tensor.float() for key, tensor in half.items()})
+    write_file(base_files / "sd" / "vae" / "diffusion_pytorch_model.fp16.bin", {"a": torch.ones(1)})
+    sources = read_manifest(found(spec, base_files)[""])["sources"]
     assert [name for name in sources if "lavie" in name] == ["lavie_base.safetensors"]
 
 
 def test_a_folder_that_cannot_be_written_names_the_remedy_and_another_one_works(
-    written: Path, files: Path, tmp_path: Path
+    written: Path, base_files: Path, tmp_path: Path
 ) -> None:
     spec = small_cascade(written).base
-    (files / CONVERTED).write_text("in the way")
-    text = refusal(spec, files)
-    assert f"{files / CONVERTED} cannot be written: " in text
+    (base_files / CONVERTED).write_text("in the way")
+    text = refusal(spec, base_files)
+    assert f"{base_files / CONVERTED} cannot be written: " in text
     assert "--converted names another folder" in text
-    folder = found(spec, files, converted=tmp_path / "elsewhere")[""]
+    folder = found(spec, base_files, converted=tmp_path / "elsewhere")[""]
     assert folder.parent == tmp_path / "elsewhere"
-    (files / CONVERTED).unlink()
+    (base_files / CONVERTED).unlink()
 
 
-def test_weights_may_be_kept_among_the_published_files_themselves(written: Path, files: Path) -> None:
+def test_weights_may_be_kept_among_the_published_files_themselves(written: Path, base_files: Path) -> None:
     spec = small_cascade(written).base
-    folder = found(spec, files, converted=files)[""]
-    assert folder.parent == files
-    assert found(spec, files, converted=files) == {"": folder}
+    folder = found(spec, base_files, converted=base_files)[""]
+    assert folder.parent == base_files
+    assert found(spec, base_files, converted=base_files) == {"": folder}
 
 
 def test_a_full_disk_is_told_before_anything_is_written(
-    written: Path, files: Path, monkeypatch: pytest.MonkeyPatch
+    written: Path, base_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage(1, 1, 1000))
-    text = refusal(small_cascade(written).base, files)
+    text = refusal(small_cascade(written).base, base_files)
     assert "has 0.0 MiB free, " in text
     assert "are needed. Make room, or --converted" in text
-    assert not list((files / CONVERTED).glob("lavie_base*"))
+    assert not list((base_files / CONVERTED).glob("lavie_base*"))
 
 
 def test_a_disk_that_fills_meanwhile_leaves_nothing_half_written(
-    written: Path, files: Path, monkeypatch: pytest.MonkeyPatch
+    written: Path, base_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lavie.weights.files.save_file", full)
-    text = refusal(small_cascade(written).base, files)
+    text = refusal(small_cascade(written).base, base_files)
     assert "cannot be written: " in text
     assert "No space left on device" in text
-    assert {path.name for path in (files / CONVERTED).iterdir()} <= {"sources.json"}
+    assert {path.name for path in (base_files / CONVERTED).iterdir()} <= {"sources.json"}
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(
-    written: Path, files: Path, monkeypatch: pytest.MonkeyPatch
+    written: Path, base_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     convert = module.convert
 
     def changing(*arguments: object) -> object:
         converted = convert(*arguments)  # type: ignore[arg-type]
-        with (files / "lavie_base.pt").open("ab") as file:
+        with (base_files / "lavie_base.pt").open("ab") as file:
             file.write(b" ")
         return converted
 
     monkeypatch.setattr(module, "convert", changing)
-    assert "changed while being read; run the command again" in refusal(small_cascade(written).base, files)
+    assert "changed while being read; run the command again" in refusal(small_cascade(written).base, base_files)
 
 
-def test_what_is_remembered_of_files_may_be_nonsense(written: Path, files: Path) -> None:
+def test_what_is_remembered_of_files_may_be_nonsense(written: Path, base_files: Path) -> None:
     spec = small_cascade(written).base
-    folder = found(spec, files)
-    ledger = files / CONVERTED / "sources.json"
+    folder = found(spec, base_files)
+    ledger = base_files / CONVERTED / "sources.json"
     content = json.loads(ledger.read_text())
     for entry in content.values():
         entry["tensors"], entry["sha256"] = {"a": 3}, None
     for text in (json.dumps(content), "{", "[]", json.dumps(dict.fromkeys(content, 7))):
         ledger.write_text(text)
-        assert found(spec, files) == folder
+        assert found(spec, base_files) == folder
 
 
 def test_own_folders_and_missing_folders_are_told(written: Path, tmp_path: Path) -> None:
