@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lavie.blocks.kernels import check_attention
-from lavie.errors import PromptError
+from lavie.errors import PromptError, WeightsError
 from lavie.generation.choice import Pretrained, check_seed, choose_model
 from lavie.generation.fitting import fitted
 from lavie.generation.generated import GeneratedVideo
@@ -46,6 +46,8 @@ def generate(
     if not isinstance(prompt, str):
         raise PromptError(f"prompt: must be text, got {type(prompt).__name__}")
     negative = None if negative_prompt is None else normalise(negative_prompt, "negative prompt")
+    if converted is not None and pretrained is None:
+        raise WeightsError("converted says where what is made of pretrained goes; name that too")
     files_of = (
         None if pretrained is None else Pretrained(Path(pretrained), None if converted is None else Path(converted))
     )

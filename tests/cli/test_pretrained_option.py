@@ -72,6 +72,8 @@ def test_python_takes_the_same_folder(files: Path, tmp_path: Path) -> None:
         lavie.generate("a", pretrained=files / "published", weights=folder, **options)
     with pytest.raises(lavie.WeightsError, match=r"name the spec that the files in .* are for, as in --spec cascade"):
         lavie.generate("a", pretrained=files / "published")
+    with pytest.raises(lavie.WeightsError, match="converted says where what is made of pretrained goes"):
+        lavie.generate("a", converted=tmp_path, **options)
 
 
 @pytest.mark.parametrize(
