@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lavie.blocks.base import Position
+from lavie.blocks.device import device_type
 from lavie.blocks.kernels import Kernel, kernel_for
 
 MAX_BATCH = 65535
@@ -26,7 +27,7 @@ def attend(
         # Fused kernels take a bias only if it has four axes and the last one lies in one piece.
         bias = bias.reshape(1, -1, *bias.shape[-2:]).contiguous()
     kernel = kernel_for(query)
-    if query.is_cuda and len(query) > MAX_BATCH:
+    if device_type(query) == "cuda" and len(query) > MAX_BATCH:
         return in_pieces(kernel, query, key, value, bias)
     return kernel(query, key, value, bias)
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lavie.blocks.base import Conditioning, SpatialLayer
+from lavie.blocks.device import device_type
 
 TOKENS_AT_ONCE = {"cpu": 1024}
 """Tokens whose hidden values are alive at a time without gradients: on a CPU as many as its caches hold."""
@@ -31,11 +32,11 @@ class FeedForward(SpatialLayer):
         """Return contract(value · GELU(gate))."""
         b, _, f, h, w = x.shape
         tokens = rearrange(x, "b c f h w -> (b f h w) c")
-        at_once = TOKENS_AT_ONCE.get(x.device.type, _TOKENS_ELSEWHERE)
+        at_once = TOKENS_AT_ONCE.get(device_type(x), _TOKENS_ELSEWHERE)
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or len(tokens) <= at_once:
             update = self._gated(tokens)
         else:
-            update = torch.cat([self._gated(piece) for piece in tokens.split(at_once)])
+            update = torch.cat([self._gated(piece) for piece in torch.split(tokens, at_once)])
         return rearrange(update, "(b f h w) c -> b c f h w", b=b, f=f, h=h, w=w)
 
     def _gated(self, tokens: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:

@@ -82,12 +82,14 @@ def attention_in_use() -> str:
 
 
 def kernel_for(query: Tensor) -> Kernel:
-    """Return the kernel in use; tensors without numbers go through torch's own, which know their shapes.
+    """Return the kernel in use; tensors without numbers go through torch's own kernels, which know their shapes.
 
     Raises:
         SpecError: if the environment names one that does not exist.
     """
-    name = DEFAULT if query.is_meta else attention_in_use()
+    name = attention_in_use()
+    if query.is_meta and name != "math":
+        name = DEFAULT
     return KERNELS.get(name) or _kernel(name)
 
 

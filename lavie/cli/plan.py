@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from lavie.cli.app import DONE, say
+from lavie.cli.app import DONE, complain, say
 from lavie.cli.options import Choices, GivenOptions, ModelOptions, SamplingOptions, VideoOptions
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ def plan(
     /,
     *,
     max_memory: str | None = None,
+    given: GivenOptions = GivenOptions(),
     video: VideoOptions = VideoOptions(),
     sampling: SamplingOptions = SamplingOptions(),
     settings: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = (),
@@ -29,8 +30,9 @@ def plan(
     """Predict weights, memory and time of every stage, and make a video fit into memory.
 
     The code that would make the video runs without its numbers, so nothing is loaded and little is computed. Memory is
-    that of the whole process, or of the device where that is not the CPU. Times come from a trial of a second: they are
-    estimates, for this machine as it is now.
+    that of the whole process, or of the device where that is not the CPU. A model that starts from a video, but is
+    given none, is planned for one of the size that it wants. Times come from a trial of a second: they are estimates,
+    for this machine as it is now.
 
     Parameters
     ----------
@@ -51,12 +53,13 @@ def plan(
         Load each network when it goes to work, and release it after.
     """
     model = ModelOptions(spec=spec, weights=weights, settings=settings, device=device, dtype=dtype)
-    choices = Choices(model, video, sampling, GivenOptions())
+    choices = Choices(model, video, sampling, given)
     with choices.naming():
         import torch
 
         from lavie.generation.choice import choose_spec, find_device
-        from lavie.generation.model import DTYPES
+        from lavie.generation.given import Wish, read_given
+        from lavie.generation.model import DTYPES, Model
         from lavie.planning import Planner, Setting, measure_rates, parse_size
         from lavie.registry import installed
         from lavie.stages.loading import weights_in
@@ -64,7 +67,12 @@ def plan(
         limit = None if max_memory is None else parse_size(max_memory)
         chosen = choose_spec(spec, overrides=choices.overrides())
         setting = Setting(chosen, torch.device(find_device(device)), DTYPES[dtype], in_turn)
-        planner = Planner(installed(), weights=None if weights is None else weights_in(weights, chosen))
+        folders = None if weights is None else weights_in(weights, chosen)
+        frames = None
+        if given.names():
+            unloaded = Model(chosen, spec, folders or {}, str(setting.device), dtype, installed())
+            frames = read_given(given.files(), unloaded, Wish(video.num_frames, video.fps), complain)
+        planner = Planner(installed(), weights=folders, given=frames)
         made = planner.measure(setting) if limit is None else planner.fit(setting, limit)
     rates = measure_rates(made.setting.device, made.setting.dtype)
     for line in [*heading(spec, made), *table(made, rates), *advice(made)]:

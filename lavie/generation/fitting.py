@@ -11,7 +11,7 @@ from lavie.planning.process import give_memory_back, trim
 from lavie.stages import Given
 
 
-def setting_of(model: Model) -> Setting:
+def _setting_of(model: Model) -> Setting:
     """Return what a model runs, as plans know it."""
     return Setting(model.spec, torch.device(model.device), DTYPES[model.dtype], model.economy.in_turn)
 
@@ -26,20 +26,20 @@ def fitted(model: Model, limit: int, given: Given | None = None) -> Model:
     """
     planner = Planner(model.registry, weights=model.weights, given=given)
     give_memory_back()
-    plan = planner.fit(setting_of(model), limit)
+    plan = planner.fit(_setting_of(model), limit)
     del planner
     gc.collect()
     trim()
     setting = plan.setting
     dtype = next(name for name, dtype in DTYPES.items() if dtype == setting.dtype)
-    return replace(model, spec=setting.spec, dtype=dtype, economy=Economy(setting.in_turn, (said(plan),)))
+    return replace(model, spec=setting.spec, dtype=dtype, economy=Economy(setting.in_turn, (_said(plan),)))
 
 
-def said(plan: Plan) -> str:
+def _said(plan: Plan) -> str:
     """Say in a line what was planned."""
     assert plan.limit is not None
     how = " ".join(plan.options()) or "nothing is given up"
     return f"planned for {format_size(plan.limit)}, with a peak of about {format_size(plan.highest)}: {how}"
 
 
-__all__ = ["fitted", "setting_of"]
+__all__ = ["fitted"]

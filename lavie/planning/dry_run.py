@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from lavie.blocks.device import standing_for
 from lavie.errors import Fault, SpecError
 from lavie.planning.kernels import Kernels
 from lavie.planning.memo import Memo
@@ -109,7 +110,7 @@ class _Rehearsal:
         """Make a video."""
         needs: list[Need] = []
         shape, autoencoder = given.shape if given is not None else _fitting(self.spec), ""
-        with torch.inference_mode(), self.meter:
+        with torch.inference_mode(), standing_for(self.setting.device.type), self.meter:
             places = given.places if given is not None else None
             request = Request("", given=None if shape is None else _given(shape, places))
 
@@ -186,7 +187,7 @@ def _given(shape: VideoShape, places: tuple[int, ...] | None) -> Given:
 
 def weight_bytes(network: nn.Module) -> int:
     """Return the bytes of a network's weights and buffers."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in _state(network))
+    return sum(tensor.nbytes for tensor in _state(network))
 
 
 def _largest(network: nn.Module) -> int:

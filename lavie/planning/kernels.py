@@ -51,12 +51,8 @@ class Kernels:
             return 0
         if packet is aten.convolution:
             x, weight = args[:2]
-            copied = 0 if x.is_contiguous(memory_format=torch.channels_last) else _bytes(x)
-            return _bytes(weight) + copied if weight.ndim == 4 and weight.shape[-2:] != (1, 1) else 0
+            copied = 0 if x.is_contiguous(memory_format=torch.channels_last) else x.nbytes
+            return weight.nbytes + copied if weight.ndim == 4 and weight.shape[-2:] != (1, 1) else 0
         if packet is aten.native_layer_norm and not args[0].is_contiguous():
-            return _bytes(args[0])
+            return args[0].nbytes
         return 0
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

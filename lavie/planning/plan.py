@@ -49,11 +49,13 @@ class Plan:
 
     def excess(self) -> int:
         """Return the bytes above the limit, of all stages together."""
-        return sum(max(self.peak(need) - (self.limit or 0), 0) for need in self.needs) if self.limit else 0
+        if self.limit is None:
+            return 0
+        return sum(max(self.peak(need) - self.limit, 0) for need in self.needs)
 
     def crowded(self) -> list[str]:
         """Return the stages that do not fit; the last one too if its pixels do not."""
-        return [need.name for need in self.needs if self.limit and self.peak(need) > self.limit]
+        return [need.name for need in self.needs if self.limit is not None and self.peak(need) > self.limit]
 
     def seconds(self, rates: Rates) -> dict[str, float]:
         """Return how long each stage takes at these rates."""

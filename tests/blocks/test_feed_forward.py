@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from lavie.blocks.base import Conditioning
+from lavie.blocks.device import standing_for
 from lavie.blocks.feed_forward import TOKENS_AT_ONCE, FeedForward
 
 COND = Conditioning(torch.zeros(2, 1, 4))
@@ -43,3 +44,15 @@ def test_pieces_give_what_the_whole_gives(monkeypatch, at_once):
     assert pieces.stride() == whole.stride()
     assert sum(sizes) == 24
     assert max(sizes) <= at_once
+
+
+@torch.no_grad()
+def test_without_numbers_pieces_are_those_of_the_device_that_is_stood_for():
+    with torch.device("meta"):
+        layer, x = FeedForward(4), torch.randn(2, 4, 2, 16, TOKENS_AT_ONCE["cpu"] // 32)
+    sizes: list[int] = []
+    layer.expand.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    for device in ("cpu", "cuda"):
+        with standing_for(device):
+            layer(x, COND)
+    assert sizes == [TOKENS_AT_ONCE["cpu"]] * 2 + [2 * TOKENS_AT_ONCE["cpu"]]

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from small_cascade import write_cascade
 from small_model import small_spec
 
 from lavie.cli.app import run
 from lavie.generation.record import read_record
+from lavie.video import write_video
 from lavie.weights.stored import save_stage
 
 
@@ -29,6 +32,15 @@ def test_a_plan_tells_weights_memory_and_time_of_every_stage(spec: str, capsys: 
 def test_a_limit_that_is_high_enough_asks_for_nothing(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", spec, "--device", "cpu", "--max-memory", "500GB"]) == 0
     assert capsys.readouterr().out.endswith("Fits into 500.00 GB as it is.\n")
+
+
+def test_a_given_video_counts_with_its_length(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = str(write_cascade(tmp_path).with_name("larger.yaml"))
+    write_video(tmp_path / "given.mp4", np.zeros((5, 16, 16, 3), dtype=np.uint8), 8)
+    assert run(["plan", spec, "--device", "cpu", "--video", str(tmp_path / "given.mp4")]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{spec}: 5 frames of 32×32 at 8 fps")
+    assert err == ""
 
 
 @pytest.mark.parametrize("verb", [["plan"], ["generate", "a star", "--spec"]])

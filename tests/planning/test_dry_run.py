@@ -17,12 +17,12 @@ from lavie.planning.memo import Memo
 from lavie.stages import Given, LatentDiffusion, PixelVideo, StageSpec
 
 CPU = torch.device("cpu")
-WIDE = (
-    "video={num_frames: 8, height: 128, width: 128}",
-    "autoencoder.channels=[64, 64]",
-    "autoencoder.decode_chunk=4",
-    "denoiser.channels=[64]",
-    "denoiser.attention=false",
+# Many small frames: much memory, little work; what attention and feed-forward layers hold is a good part of it.
+LONG = (
+    "video={num_frames: 128, height: 32, width: 32}",
+    "autoencoder.channels=[32, 32]",
+    "autoencoder.decode_chunk=128",
+    "denoiser.channels=[32]",
     "sampler.num_inference_steps=1",
 )
 # Both in one process without checks of shapes, which hold on to tensors a little longer.
@@ -39,16 +39,20 @@ from lavie.stages import Request, load_stage
 torch.set_num_threads(1)
 give_memory_back()
 spec = load_spec(sys.argv[1], installed(), sys.argv[2:], "stage")
-needs = dry_run(Setting(spec, torch.device("cpu"), torch.float32))
-predicted = max(need.usage.peak for need in needs) + LIBRARIES
+predicted = [need.usage.peak + LIBRARIES for need in dry_run(Setting(spec, torch.device("cpu"), torch.float32))]
 gc.collect()
 trim()
 before = resident_bytes()
-Path("/proc/self/clear_refs").write_text("5")
-for _ in load_stage(spec, None).generate([Request("a")]).pictures():
-    pass
-status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-print(json.dumps([predicted, int(status["VmHWM"].split()[0]) * 1024 - before]))
+
+def highest(run):
+    Path("/proc/self/clear_refs").write_text("5")
+    made = run()
+    status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return made, int(status["VmHWM"].split()[0]) * 1024 - before
+
+video, sampling = highest(lambda: load_stage(spec, None).generate([Request("a")]))
+_, pixels = highest(lambda: [None for _ in video.pictures()])
+print(json.dumps([predicted, [sampling, pixels]]))
 """
 
 
@@ -57,11 +61,10 @@ def setting(spec: StageSpec, dtype: torch.dtype = torch.float32, *, in_turn: boo
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the highest resident memory of a process")
-def test_the_predicted_peak_is_what_a_process_takes(tmp_path: Path) -> None:
-    small_spec(tmp_path, *WIDE)
-    command = [sys.executable, "-c", CHILD, str(tmp_path / "small.yaml"), *WIDE]
+def test_the_predicted_peaks_are_what_a_process_takes(tmp_path: Path) -> None:
+    small_spec(tmp_path, *LONG)
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "small.yaml"), *LONG]
     predicted, measured = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert predicted > 100e6
     assert measured == pytest.approx(predicted, rel=0.2)
 
 
