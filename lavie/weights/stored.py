@@ -51,9 +51,11 @@ def save_stage(
             if tensor not in theirs or not torch.equal(theirs[tensor], tensors.pop(tensor)):
                 raise WeightsError(f"{folder.parent / name} has other weights for {module}: {tensor} differs")
     manifest: dict[str, Any] = {"spec": dump(spec), "components": dict(components or {}), "modules": [*modules]}
-    write_folder(
-        folder, {WEIGHTS_FILE: tensors}, manifest | ({"shared": dict(shared)} if shared else {}), overwrite=overwrite
-    )
+    if shared:
+        manifest["shared"] = {
+            module: {"folder": name, "sha256": _sha256(folder.parent / name)} for module, name in shared.items()
+        }
+    write_folder(folder, {WEIGHTS_FILE: tensors}, manifest, overwrite=overwrite)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -75,12 +77,11 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     folder that it leads to.
 
     Raises:
-        WeightsError: if a file is damaged.
+        WeightsError: if a file is damaged, or what is shared has changed.
     """
     places = _own_files(folder)
-    for module, name in _shared(folder).items():
-        other = _own_files(folder.resolve().parent / name)
-        places |= {tensor: path for tensor, path in other.items() if tensor.startswith(f"{module}.")}
+    for module, other in _shared(folder).items():
+        places |= {tensor: path for tensor, path in _own_files(other).items() if tensor.startswith(f"{module}.")}
     return places
 
 
@@ -113,10 +114,22 @@ def _own_files(folder: Path) -> dict[str, Path]:
     return {tensor: folder / name for name in names for tensor in header(folder / name)}
 
 
-def _shared(folder: Path) -> dict[str, str]:
+def _shared(folder: Path) -> dict[str, Path]:
+    """Return the folders that shared modules lie in, by module, after a look at what they hold today."""
     shared = read_manifest(folder).get("shared", {})
-    if not isinstance(shared, dict) or any(
-        name in {"", ".", ".."} or "/" in name for name in map(str, shared.values())
-    ):
-        raise WeightsError(f"{folder / MANIFEST}: shared must name folders beside this one, by module")
-    return {str(module): str(name) for module, name in shared.items()}
+    found: dict[str, Path] = {}
+    for module, entry in shared.items() if isinstance(shared, dict) else [("", None)]:
+        match entry:
+            case {"folder": str(name), "sha256": str(sha256)} if Path(name).name == name not in {"", ".", ".."}:
+                found[module] = folder.resolve().parent / name
+            case _:
+                raise WeightsError(f"{folder / MANIFEST}: shared must name folders beside this one, by module")
+        if _sha256(found[module]) != sha256:
+            raise WeightsError(f"{folder} shares its {module} with {found[module]}, which has other weights now")
+    return found
+
+
+def _sha256(folder: Path) -> str | None:
+    """Return what the manifest of a folder says of its weights; their bytes are compared with it when they are read."""
+    sha256 = read_manifest(folder)["files"].get(WEIGHTS_FILE, {}).get("sha256")
+    return None if sha256 is None else str(sha256)

@@ -87,7 +87,9 @@ def test_a_shared_file_that_changed_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["../first", "", "..", "a/b"])
 def test_only_folders_beside_are_shared(folder: Path, name: str) -> None:
     path = folder / "second" / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"shared": {"autoencoder": name}}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"shared": {"autoencoder": {"folder": name, "sha256": ""}}})
+    )
     with pytest.raises(WeightsError, match="shared must name folders beside this one"):
         read_tensors(folder / "second")
 
@@ -95,6 +97,12 @@ def test_only_folders_beside_are_shared(folder: Path, name: str) -> None:
 def test_a_shared_folder_that_is_gone_is_named(folder: Path) -> None:
     (folder / "first").rename(folder / "elsewhere")
     with pytest.raises(WeightsError, match=r"first has no manifest\.json"):
+        read_tensors(folder / "second")
+
+
+def test_a_shared_folder_with_other_weights_now_is_refused(folder: Path, spec: Spec) -> None:
+    save_stage({"denoiser": linear(1), "autoencoder": linear(7)}, spec, folder / "first", overwrite=True)
+    with pytest.raises(WeightsError, match=r"second shares its autoencoder with .*first, which has other weights now"):
         read_tensors(folder / "second")
 
 
