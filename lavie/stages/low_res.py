@@ -89,7 +89,7 @@ class LowRes(Source):
         if not self.spec.residual:
             return None
         low_res = inputs["low_res"]
-        sigmas = torch.tensor([self._sigma(int(level)) for level in inputs["noise_level"]]).to(low_res)
+        sigmas = self.schedule.sigmas.to(low_res)[inputs["noise_level"].to(low_res.device)]
         frames = rearrange(low_res, "b c f h w -> (b f) c h w")
         large = F.interpolate(frames, scale_factor=float(self.spec.factor), mode="bicubic")
         video = rearrange(large, "(b f) c h w -> b c f h w", b=len(low_res))

@@ -14,6 +14,8 @@ from torch import Tensor
 from lavie.errors import SpecError
 from lavie.planning import PIXELS, Setting, dry_run
 from lavie.planning.memo import Memo
+from lavie.registry import installed
+from lavie.specfile import load_spec, shipped
 from lavie.stages import Given, LatentDiffusion, PixelVideo, StageSpec
 
 CPU = torch.device("cpu")
@@ -56,6 +58,11 @@ print(json.dumps([predicted, [sampling, pixels]]))
 """
 
 
+@pytest.fixture(scope="module")
+def memo() -> Memo:
+    return Memo()
+
+
 def setting(spec: StageSpec, dtype: torch.dtype = torch.float32, *, in_turn: bool = False) -> Setting:
     return Setting(spec, CPU, dtype, in_turn)
 
@@ -68,9 +75,9 @@ def test_the_predicted_peaks_are_what_a_process_takes(tmp_path: Path) -> None:
     assert measured == pytest.approx(predicted, rel=0.2)
 
 
-def test_weights_count_once_however_many_stages_have_them(tmp_path: Path) -> None:
+def test_weights_count_once_however_many_stages_have_them(tmp_path: Path, memo: Memo) -> None:
     spec = small_cascade(tmp_path)
-    needs = {need.name: need.weights for need in dry_run(setting(spec))}
+    needs = {need.name: need.weights for need in dry_run(setting(spec), memo=memo)}
     assert list(needs) == ["base", "interpolation", "upscaling", PIXELS]
     first = spec.base.build()
     assert needs["base"] == sum(tensor.numel() * 4 for tensor in [*first.parameters(), *first.buffers()])
@@ -78,10 +85,10 @@ def test_weights_count_once_however_many_stages_have_them(tmp_path: Path) -> Non
     assert needs["interpolation"] < needs["base"] - sum(each.numel() * 4 for each in first.text_encoder.parameters())
 
 
-def test_half_precision_halves_weights_and_in_turn_lowers_the_peak(tmp_path: Path) -> None:
+def test_half_precision_halves_weights_and_in_turn_lowers_the_peak(tmp_path: Path, memo: Memo) -> None:
     spec = small_cascade(tmp_path)
     whole, half, turn = (
-        dry_run(each) for each in (setting(spec), setting(spec, torch.bfloat16), setting(spec, in_turn=True))
+        dry_run(each, memo=memo) for each in (setting(spec), setting(spec, torch.bfloat16), setting(spec, in_turn=True))
     )
     assert [2 * need.weights for need in half] == [need.weights for need in whole]
     assert all(one.usage.peak < other.usage.peak for one, other in zip(turn, whole, strict=True))
@@ -105,6 +112,15 @@ def test_what_goes_in_counts_and_its_pixels_do_not_matter(tmp_path: Path) -> Non
         given = Given(PixelVideo(torch.full((1, 3, frames, 16, 16), float("nan")), 8.0))
         peaks.append(dry_run(setting(spec), given=given)[0].usage.peak)
     assert peaks[1] > 1.5 * peaks[0]
+
+
+@pytest.mark.parametrize("name", [name for name in shipped() if name.endswith("-tiny") and "train" not in name])
+def test_shipped_specs_can_be_planned(name: str, memo: Memo) -> None:
+    spec = load_spec(name, installed(), kind="stage")
+    assert isinstance(spec, StageSpec)
+    needs = dry_run(setting(spec), memo=memo)
+    assert [need.name for need in needs] == [*spec.parts(), PIXELS]
+    assert all(need.usage.peak > sum(each.weights for each in needs) for need in needs)
 
 
 def test_work_grows_with_the_steps_and_is_the_same_when_known_from_before(tmp_path: Path) -> None:

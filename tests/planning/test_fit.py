@@ -37,8 +37,10 @@ def test_levers_are_pulled_in_their_order_and_no_further_than_needed(tmp_path: P
     assert plan.options() == ["--set autoencoder.decode_chunk=4"]
     assert plan.highest < roomy.highest
     further = planner.fit(start, plan.highest - 1)
-    assert "--in-turn" in further.options()
-    assert further.highest < plan.highest
+    assert further.options() == ["--set autoencoder.decode_chunk=1"]
+    furthest = planner.fit(start, further.highest - 1)
+    assert "--in-turn" in furthest.options()
+    assert furthest.highest < further.highest < plan.highest
 
 
 def test_every_plan_keeps_to_its_limit_until_the_smallest_is_named(tmp_path: Path, planner: Planner) -> None:
