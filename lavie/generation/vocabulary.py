@@ -10,6 +10,7 @@ from lavie.data.shapes import MOTIONS, known
 from lavie.errors import PromptError
 from lavie.generation.prompts import shorten
 from lavie.spec import Spec
+from lavie.stages.travel import segments
 
 
 def known_words(spec: Spec) -> tuple[str, ...]:
@@ -26,7 +27,8 @@ def check_words(prompt: str, lost: Sequence[str], spec: Spec, name: str) -> str:
     vocabulary = known_words(spec)
     unknown = [word for word in lost if word.lower() not in vocabulary] if vocabulary else []
     if vocabulary:  # which read words only: a picture of a star would be passed over in silence
-        unknown += [character for character in prompt if unicodedata.category(character).startswith("S")]
+        texts = "".join(segments(prompt))
+        unknown += [character for character in texts if unicodedata.category(character).startswith("S")]
     unknown = list(dict.fromkeys(unknown))
     if unknown:
         hints = [hint for word in unknown[:10] if (hint := _nearest(word, vocabulary))]

@@ -54,6 +54,12 @@ def test_pictures_and_symbols_are_not_passed_over_in_silence(tmp_path: Path) -> 
     assert check_words("a red circle, moving. (a star!)", [], small_spec(tmp_path), "small") == ""
 
 
+def test_what_stands_between_segments_is_no_symbol(tmp_path: Path) -> None:
+    assert check_words("a red star >> a star", [], small_spec(tmp_path), "small") == ""
+    with pytest.raises(PromptError, match="does not know '>'"):
+        check_words("a red star > a star", [], small_spec(tmp_path), "small")
+
+
 def test_words_that_are_only_cut_off_are_a_warning(tmp_path: Path) -> None:
     warning = check_words("a star " * 9, ["star", "a", "star"], small_spec(tmp_path), "small")
     assert warning.endswith("is longer than small reads; cut off: 'star', 'a', 'star'")
